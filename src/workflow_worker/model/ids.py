@@ -1,0 +1,73 @@
+"""Identifiers: how a run, an event and a session are named, checked and printed."""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from workflow_worker.model.exceptions import UsageError
+
+RunRef = NewType("RunRef", str)
+"""Full name of a run, ``<workflow>:<run id>``; the workflow's name holds no colon, the id may hold anything."""
+
+SessionId = NewType("SessionId", str)
+"""One worker incarnation; a restarted worker is another session."""
+
+CommitId = NewType("CommitId", str)
+"""``<session>/<number>``: names one commit for ever; the empty string is the base of a new run."""
+
+NO_COMMIT = CommitId("")
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")
+RESERVED_PREFIX = "wf."
+CANCEL_TYPE = "wf.cancel"
+"""Event type of a cancel request in a mailbox; authors cannot declare types that begin with ``wf.``."""
+
+
+def run_ref(workflow: str, run_id: str) -> RunRef:
+    """Join a workflow's name and a run's id."""
+    return RunRef(f"{workflow}:{run_id}")
+
+
+def split_run_ref(ref: str) -> tuple[str, str]:
+    """Take a full run name apart.
+
+    Raises:
+        UsageError: There is no workflow in front of the id.
+    """
+    workflow, colon, run_id = ref.partition(":")
+    if not colon or not run_id:
+        raise UsageError(f"{ref!r} does not name a run: write <workflow>:<run id>")
+    return workflow, run_id
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return the name of a workflow or an action if it is one that we can route by.
+
+    Raises:
+        UsageError: The name is empty, too long, or holds other characters than letters, digits, ``_ . -``.
+    """
+    if not _NAME.match(name):
+        raise UsageError(
+            f"{kind} name {name!r} is not usable: use 1 to 128 letters, digits, '_', '.' or '-',"
+            " beginning with a letter, a digit or '_'"
+        )
+    return name
+
+
+def check_event_type(event_type: str) -> str:
+    """Return an event type (or prefix pattern ``a.b.*``) if it may be declared.
+
+    Raises:
+        UsageError: The type is empty, holds white space or control characters, is over 200 characters, has a ``*``
+            elsewhere than as its last part, or begins with the reserved ``wf.``.
+    """
+    stem = event_type.removesuffix(".*")
+    if not stem or len(event_type) > 200 or re.search(r"[\s\x00-\x1f*#]", stem):
+        raise UsageError(
+            f"event type {event_type!r} is not usable: no white space, '*' only as the last part ('orders.*'),"
+            " at most 200 characters"
+        )
+    if event_type.startswith(RESERVED_PREFIX):
+        raise UsageError(f"event type {event_type!r} begins with {RESERVED_PREFIX!r}, which is reserved")
+    return event_type

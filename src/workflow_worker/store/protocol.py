@@ -1,0 +1,146 @@
+"""`Store`: the verbs. Each is one whole transition, atomic and fenced; refusals are outcomes, not exceptions.
+
+Every method may raise `StoreUnavailable` (no usable answer: the transition may or may not have happened, so repeat it
+with equal arguments, which is harmless) and nothing else of its own. Rules and invariants: `docs/design.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from workflow_worker.model.deadletter import DeadLetter
+from workflow_worker.model.ids import RunRef, SessionId
+from workflow_worker.model.run import RunView
+from workflow_worker.store.transitions import (
+    Audit,
+    Commit,
+    CommitOutcome,
+    Depth,
+    Ingest,
+    IngestOutcome,
+    Loaded,
+    OperatorWord,
+    Publish,
+    Published,
+    Registration,
+    Renewed,
+    RunPage,
+    RunQuery,
+    SessionLost,
+    Ticked,
+)
+
+
+class Store(Protocol):
+    """One partition's state. Implementations: `MemoryStore` (the specification) and `RedisStore`."""
+
+    # ---- producers and declarations
+    async def register(self, registration: Registration) -> None:
+        """Declare an app's routes: adds or raises versions, never lowers or removes. Dead letters "undeclared" of a
+        type that is declared now are redriven, 200 a call."""
+        ...
+
+    async def publish(self, items: Sequence[Publish]) -> list[Published]:
+        """Add events to the stream, each once per id within the dedup window; in order."""
+        ...
+
+    # ---- sessions
+    async def open(self, session: SessionId) -> None:
+        """Begin a session; repeated, it changes nothing."""
+        ...
+
+    async def close(self, session: SessionId) -> bool:
+        """Hand back, uncounted, up to 200 runs that the session holds; True when the session is gone, else repeat."""
+        ...
+
+    async def renew(self, session: SessionId, known: Sequence[tuple[RunRef, int]]) -> Renewed | SessionLost:
+        """Push the session's expiry 2/3 of LEASE_TTL ahead and compare what it holds; never re-creates a session."""
+        ...
+
+    # ---- runs
+    async def ingest(self, request: Ingest) -> IngestOutcome:
+        """Take ready runs, then read, route and deliver the oldest events, lease what there is room for: at once."""
+        ...
+
+    async def load(self, session: SessionId, ref: RunRef, token: int) -> Loaded | None:
+        """History and mailbox of a held run; None when the pair is not the session's any more."""
+        ...
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        """Write steps of several runs, at most 200; each succeeds or is refused on its own."""
+        ...
+
+    async def hand_back(self, session: SessionId, ref: RunRef, token: int, delay_ms: int = 0) -> bool:
+        """Give a run up for trouble of the run as a whole: to ``ready``, or parked for a while. False: not held."""
+        ...
+
+    async def tick(self, limit: int = 200) -> Ticked:
+        """Move what is due: wakes, delayed events, early events past their time, dead sessions, retention."""
+        ...
+
+    async def wait_for_work(self, timeout_ms: int) -> bool:
+        """Sleep until an event or a ready run may be there; False after `timeout_ms`. One sleeper wakes per entry."""
+        ...
+
+    def hints(self, session: SessionId) -> AsyncIterator[RunRef]:
+        """Runs held by this session for which mail has come. A hint may be lost; `renew` tells the same later."""
+        ...
+
+    # ---- operators
+    async def cancel(self, ref: RunRef, by: str, reason: str) -> OperatorWord:
+        """Put a cancel request into the run's mailbox, one per run; ``already`` when it has one or has ended."""
+        ...
+
+    async def resume(self, ref: RunRef, record: bytes, by: str) -> OperatorWord:
+        """Let a suspended run go on: append `record` (an encoded `RunResumed`) under a fresh commit id, to ready."""
+        ...
+
+    async def redrive(self, dead_id: str, by: str) -> OperatorWord:
+        """Send a dead letter's event again (a run's copy to that run alone); ``already`` when done before."""
+        ...
+
+    async def drop(self, dead_id: str, by: str) -> OperatorWord:
+        """Delete a dead letter for good."""
+        ...
+
+    # ---- views (read-only, no decision may rest on them)
+    async def run(self, ref: RunRef) -> RunView | None:
+        """One run without its history."""
+        ...
+
+    async def runs(self, query: RunQuery) -> RunPage:
+        """Runs by status, workflow, subject; newest first."""
+        ...
+
+    async def find_runs(self, run_id: str) -> list[RunRef]:
+        """The runs of any workflow that have this id."""
+        ...
+
+    async def history(self, ref: RunRef) -> list[bytes]:
+        """A run's encoded records, oldest first."""
+        ...
+
+    async def start_event(self, ref: RunRef) -> tuple[str, ...] | None:
+        """The raw fields of the event that started the run, flat; None if there is no such run."""
+        ...
+
+    async def dead_letters(self, limit: int = 100, after: str = "") -> list[DeadLetter]:
+        """Dead letters, oldest first, that were not redriven; `after` is the id of the last one seen."""
+        ...
+
+    async def dead_letter(self, dead_id: str) -> DeadLetter | None:
+        """One dead letter."""
+        ...
+
+    async def depth(self) -> Depth:
+        """How much waits."""
+        ...
+
+    async def audit(self) -> Audit:
+        """Check the invariants against the present state."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections; the store's state stays."""
+        ...

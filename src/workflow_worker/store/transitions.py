@@ -1,0 +1,302 @@
+"""Request and outcome of each verb of the store, as frozen structs. Instants and spans are milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from workflow_worker.model.event import Event, Mail
+from workflow_worker.model.ids import CommitId, RunRef, SessionId
+from workflow_worker.model.run import RunStatus, RunView
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Spans and caps that the transitions obey; the same for every worker of a namespace."""
+
+    lease_ttl_ms: int = 10_000
+    early_event_ttl_ms: int = 86_400_000
+    dedup_window_ms: int = 3_600_000
+    retention_ms: int = 72 * 3_600_000
+    retention_runs: int = 100_000
+    max_event_bytes: int = 262_144
+    max_takeovers: int = 3
+    mailbox_cap: int = 1_000
+    early_cap: int = 1_000
+    subject_cap: int = 1_000
+
+
+# ---------------------------------------------------------------------------------------------------- registration
+
+
+class StartRoute(msgspec.Struct, frozen=True, array_like=True):
+    """A workflow that an event type starts. `template` builds the run's id from parts: ``=text`` is literal,
+    ``subject`` and ``id`` stand for the event's; an empty template means the event's id."""
+
+    workflow: str
+    version: int
+    template: tuple[str, ...] = ()
+    restart: bool = False
+    """``on_existing="restart"``: an ended run of that id starts anew; otherwise the event is a duplicate."""
+
+
+class Route(msgspec.Struct, frozen=True, array_like=True):
+    """What ingest must know of one declared event type (or of a prefix, ``orders.*``)."""
+
+    needs_subject: bool
+    starts: tuple[StartRoute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One app's declarations. `mark` names exactly this content; `knows` lists ``workflow@version`` it can execute."""
+
+    mark: str
+    routes: dict[str, Route]
+    knows: tuple[str, ...]
+
+
+# ------------------------------------------------------------------------------------------------------- publishing
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """One event to add. `workflow` and `run` (both or neither) address it to one run."""
+
+    event: Event
+    workflow: str | None = None
+    run: str | None = None
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """`duplicate`: an event with this id was accepted within the dedup window; nothing was added."""
+
+    id: str
+    duplicate: bool = False
+
+
+# ------------------------------------------------------------------------------------------------ sessions and leases
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The session lives on.
+
+    `lost`: pairs of `known` that are not the session's any more (cancel the attempts). `unknown`: pairs that the
+    session holds but did not name (hand them back when named twice in a row). `mail`: held runs with mail.
+    """
+
+    now: int
+    lost: tuple[tuple[RunRef, int], ...] = ()
+    unknown: tuple[tuple[RunRef, int], ...] = ()
+    mail: tuple[RunRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLost:
+    """The session is gone or being reaped: drop everything, open another. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """`number` rises by one per session and request; an unanswered request is repeated with the same number.
+
+    `room` caps the runs leased (and entries read) by this call, `cursor` is where the last look into ``ready`` stopped.
+    `quarantine`: send the head entry of ``events`` raw to ``dead`` and do nothing else (same error three times).
+    """
+
+    session: SessionId
+    number: int
+    room: int
+    mark: str
+    cursor: str = "0"
+    quarantine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedRun:
+    """A run that this session holds now. `start` (its start event) is given while the run has no commit yet, else
+    `load` has it. `created_at` is the run's first instant on its own clock."""
+
+    ref: RunRef
+    token: int
+    cid: CommitId
+    version: int
+    created_at: int
+    takeovers: int
+    start: Mail | None
+    mail: tuple[Mail, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """`again`: this number was answered before; `runs` are those that it leased, as they are now. `read` counts the
+    entries taken from ``events``, `cursor` goes into the next call."""
+
+    now: int
+    runs: tuple[LeasedRun, ...]
+    cursor: str = "0"
+    read: int = 0
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A later number of this session was answered already; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """The caller's app is not registered here (fresh or flushed server): register, then repeat. Nothing was taken."""
+
+
+IngestOutcome = Ingested | SessionLost | Stale | Unregistered
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A held run as the store keeps it: encoded records, oldest first, and the mailbox."""
+
+    now: int
+    cid: CommitId
+    start: Mail
+    created_at: int
+    records: tuple[bytes, ...]
+    mail: tuple[Mail, ...]
+    waits: tuple[tuple[str, str], ...]
+
+
+# ---------------------------------------------------------------------------------------------------------- commits
+
+
+class Mode(StrEnum):
+    """What becomes of the lease with a commit."""
+
+    KEEP = "keep"
+    RELEASE = "release"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One step of a run, whole or not at all.
+
+    `base` is the commit that it builds on. `taken` mails from the head of the mailbox are now in `records` (or in
+    `rejects`); `last_taken` is the entry of the last of them. `rejects` pairs mail entries with the reason; the word
+    ``start`` as an entry rejects the start event, which ends the run as ``failed``. `emits` are numbered from 1 in the
+    run; a number not above the highest emitted one is skipped. `wake` is the next due time of a released run.
+    """
+
+    ref: RunRef
+    session: SessionId
+    token: int
+    base: CommitId
+    cid: CommitId
+    records: tuple[bytes, ...]
+    status: RunStatus
+    mode: Mode
+    taken: int = 0
+    last_taken: str = ""
+    rejects: tuple[tuple[str, str], ...] = ()
+    waits_added: tuple[tuple[str, str], ...] = ()
+    waits_removed: tuple[tuple[str, str], ...] = ()
+    emits: tuple[tuple[int, Event], ...] = ()
+    state: bytes | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+    wake: int | None = None
+    attempts: int = 0
+    """Attempts of actions made since the last commit; added to the run's counter."""
+
+
+REJECT_START = "start"
+
+CommitWord = Literal["ok", "again", "mail", "fenced", "conflict", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOutcome:
+    """``ok``: written. ``again``: written before, the present state follows. ``mail``: nothing written, because mail
+    came that the run has not taken. ``fenced``: another holds the run. ``conflict``: `base` or `last_taken` is not what
+    the store has. ``gone``: no such run. `held` tells whether the caller still holds the run, `mail` is what waits."""
+
+    word: CommitWord
+    held: bool = False
+    mail: tuple[Mail, ...] = ()
+    now: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------------- ticks
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """`moved` counts what became due and was moved; `full`: there is more, call again at once. `next_due` is the next
+    known due time, None if nothing waits."""
+
+    now: int
+    moved: int
+    full: bool = False
+    next_due: int | None = None
+
+
+OperatorWord = Literal["ok", "already", "gone"]
+
+# ------------------------------------------------------------------------------------------------------------- views
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs to list, newest first."""
+
+    status: RunStatus | None = None
+    workflow: str | None = None
+    subject: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """`total` counts all that fit the query, `items` the first `limit` of them."""
+
+    items: tuple[RunView, ...]
+    total: int
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts since the namespace was made; `problems` says in words which invariant does not hold."""
+
+    added: int = 0
+    ingested: int = 0
+    routed: int = 0
+    early: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    deliveries: int = 0
+    recorded: int = 0
+    unclaimed: int = 0
+    fenced: int = 0
+    again: int = 0
+    takeovers: int = 0
+    queued: int = 0
+    delayed: int = 0
+    balanced: bool = True
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits: `events` in the stream (the autoscaling signal), `ready` runs nobody holds, `delayed` events,
+    `early` events, dead letters, live sessions."""
+
+    events: int
+    ready: int
+    delayed: int
+    dead: int
+    sessions: int
+    suspended: int
