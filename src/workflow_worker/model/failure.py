@@ -58,14 +58,14 @@ def _encode(value: object) -> bytes:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)[:_TEXT_KEPT]
-    except Exception as unprintable:  # a stranger's __str__ may do anything
+    except Exception as unprintable:  # noqa: BLE001 - a stranger's __str__ may do anything
         return f"<{type(error).__qualname__} whose __str__ raised {type(unprintable).__qualname__}>"
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error, chain=False))[-_TRACEBACK_KEPT:]
-    except Exception:  # formatting calls the stranger's __str__ and __repr__ too
+    except Exception:  # noqa: BLE001 - formatting calls the stranger's __str__ and __repr__ too
         return "".join(traceback.format_tb(error.__traceback__))[-_TRACEBACK_KEPT:]
 
 
