@@ -19,6 +19,10 @@ class NonDeterminism(WorkflowWorkerError):
     """The workflow's code no longer does what its history says; the run is suspended until a person decides."""
 
 
+class Deadlock(UsageError):
+    """Workflow code waits for something that nobody outside can do, such as an `asyncio.Event` that no task sets."""
+
+
 class EventRejected(WorkflowWorkerError):
     """An event does not fit its declared class or the limits; it becomes a dead letter with this reason."""
 

@@ -112,6 +112,19 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptLogged:
+    """A line that an author's action wrote with ``action.log``."""
+
+    worker: str
+    run: str
+    action: str
+    attempt: int
+    level: str
+    message: str
+    fields: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class EventProcessed:
     """An accepted commit recorded this event. `took_ms` runs from the lease to the record."""
 
@@ -177,6 +190,7 @@ Fact = (
     | LeaseLost
     | AttemptStarted
     | AttemptEnded
+    | AttemptLogged
     | EventProcessed
     | RunRested
     | MailRejected

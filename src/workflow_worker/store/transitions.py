@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from workflow_worker.model.event import Event, Mail
+from workflow_worker.model.failure import ErrorKind, Failure
 from workflow_worker.model.ids import CommitId, RunRef, SessionId
 from workflow_worker.model.run import RunStatus, RunView
 
@@ -116,6 +117,8 @@ class Ingest:
     mark: str
     cursor: str = "0"
     quarantine: bool = False
+    reason: str = ""
+    """What the script said of the head entry; ends up in its dead letter ``quarantined: <reason>``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,15 @@ class Ticked:
     full: bool = False
     next_due: int | None = None
 
+
+POISON_ERROR = msgspec.msgpack.encode(
+    Failure(
+        type="poison",
+        message="the run's holders died again and again without recording anything (MAX_TAKEOVERS)",
+        kind=ErrorKind.PERMANENT,
+    )
+)
+"""Error of a run that `tick` suspends as a poison pill: an encoded `Failure`."""
 
 OperatorWord = Literal["ok", "already", "gone"]
 

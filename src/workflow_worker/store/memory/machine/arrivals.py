@@ -1,0 +1,153 @@
+"""How events come in: declarations, publishing, and *ingest*, which reads, routes, delivers and leases at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflow_worker.store.memory.machine import entries, leases
+from workflow_worker.store.memory.machine.operations import sweep_undeclared
+from workflow_worker.store.memory.machine.routing import Intake, quarantine_entry, route_entry
+from workflow_worker.store.memory.machine.rules import Rule
+from workflow_worker.store.memory.machine.state import PER_CALL, Partition, SessionState, format_id, parse_id
+from workflow_worker.store.transitions import (
+    Ingest,
+    Ingested,
+    IngestOutcome,
+    Publish,
+    Published,
+    Registration,
+    Route,
+    SessionLost,
+    Stale,
+    StartRoute,
+    Unregistered,
+)
+
+
+def register(p: Partition, registration: Registration, now: int) -> None:
+    """Declare an app's routes. A mark that is known changes nothing, so an old release cannot undo a newer one.
+
+    A type that is new here is taken as it stands. For a known type the last word on `needs_subject` counts; a start
+    route replaces the one of the same workflow unless its version is lower; none is removed. Then up to 200 dead
+    letters ``undeclared`` of types declared now are redriven; `tick` goes on with the rest.
+    """
+    s = p.state
+    if registration.mark not in s.marks:
+        s.marks[registration.mark] = frozenset(registration.knows)
+        for event_type, route in registration.routes.items():
+            known = s.routes.get(event_type)
+            s.routes[event_type] = route if known is None else _raised(known, route)
+        s.sweep = (0, 0)
+    sweep_undeclared(p, now, PER_CALL)
+
+
+def _raised(known: Route, new: Route) -> Route:
+    starts: dict[str, StartRoute] = {start.workflow: start for start in known.starts}
+    for start in new.starts:
+        present = starts.get(start.workflow)
+        if present is None or start.version >= present.version:
+            starts[start.workflow] = start
+    return Route(new.needs_subject, tuple(starts.values()))
+
+
+def publish(p: Partition, items: Sequence[Publish], now: int) -> list[Published]:
+    """Add events in order, each once per id within the dedup window. An event without id gets its entry's.
+
+    Raises:
+        ValueError: More than 200 items, or only one of `workflow` and `run` is given.
+    """
+    if len(items) > PER_CALL:
+        raise ValueError(f"{len(items)} events in one call: at most {PER_CALL}")
+    if any((item.workflow is None) != (item.run is None) for item in items):
+        raise ValueError("an addressed event names workflow and run, or neither")
+    return [_publish_one(p, item, now) for item in items]
+
+
+def _publish_one(p: Partition, item: Publish, now: int) -> Published:
+    s, event = p.state, item.event
+    event_id = event.id.encode()
+    if event_id and (event_id in s.seen_new or event_id in s.seen_old):
+        s.counts["again"] += 1
+        return Published(event.id, duplicate=True)
+    if event_id:
+        s.seen_new.add(event_id)
+    fields = entries.encode(event, "delay" if item.delay_ms > 0 else "publish", item.workflow, item.run)
+    if item.delay_ms > 0:
+        delayed_id = p.next_id(now)
+        s.delayed[delayed_id] = (now + item.delay_ms, fields)
+        return Published(event.id or format_id(delayed_id))
+    entry_id = p.add(fields, now)
+    return Published(event.id or entry_id)
+
+
+def ingest(p: Partition, request: Ingest, now: int) -> IngestOutcome:
+    """Take ready runs, then read, route and deliver the oldest events and lease what there is room for.
+
+    Refusals, all before any write: `SessionLost` (missing or being reaped), again (this number was answered: the runs
+    that it leased and that the session still holds, as they are now), `Stale` (a later number was answered),
+    `Unregistered` (the mark of the caller's app is not known here). Room above 200 counts as 200.
+    """
+    session = p.state.sessions.get(request.session)
+    if session is None or session.reaping:
+        if p.on(Rule.SESSION_CHECK):
+            return SessionLost()
+        session = p.state.sessions.setdefault(request.session, SessionState(now + p.limits.lease_ttl_ms * 2 // 3))
+    if p.on(Rule.NUMBERED_INGEST):
+        if request.number == session.number:
+            return _answer_again(p, request, session, now)
+        if request.number < session.number:
+            return Stale()
+    knows = p.state.marks.get(request.mark)
+    if knows is None:
+        return Unregistered()
+    session.number = request.number
+    if request.quarantine:
+        return _quarantine(p, request, now)
+    intake = Intake(request.session, request.number, max(0, min(request.room, PER_CALL)), knows, now)
+    cursor = _take_ready(p, intake, request.cursor)
+    room_left = intake.room - len(intake.leased)
+    taken, p.state.events = p.state.events[:room_left], p.state.events[room_left:]
+    for entry in taken:
+        route_entry(p, intake, entry)
+    runs = tuple(leases.leased_view(p.state.runs[ref]) for ref in intake.leased)
+    return Ingested(now, runs, cursor, len(taken))
+
+
+def _answer_again(p: Partition, request: Ingest, session: SessionState, now: int) -> Ingested:
+    p.state.counts["again"] += 1
+    held = [ref for ref, number in session.held.items() if number == request.number]
+    runs = tuple(leases.leased_view(p.state.runs[ref]) for ref in held)
+    return Ingested(now, runs, request.cursor, 0, again=True)
+
+
+def _quarantine(p: Partition, request: Ingest, now: int) -> Ingested:
+    """The head entry goes raw to ``dead``, and nothing else is done."""
+    head = p.state.events[:1]
+    del p.state.events[:1]
+    for entry in head:
+        quarantine_entry(p, entry, request.reason or "ingest failed on it", now)
+    return Ingested(now, (), request.cursor, len(head))
+
+
+def _take_ready(p: Partition, intake: Intake, cursor: str) -> str:
+    """Lease runs from ``ready``, looking at no more than four entries for each of the room, from the cursor on.
+
+    Stale entries are dropped, runs that the caller does not know are left for others. Returns where the look stopped,
+    so that entries of unknown workflows cannot hide those behind them; ``0`` when it reached the end.
+    """
+    ready, start = p.state.ready, parse_id(cursor)
+    looked = [(entry_id, *entry) for entry_id, entry in ready.items() if entry_id > start][: 4 * intake.room]
+    last = start
+    for entry_id, ref, token in looked:
+        if len(intake.leased) >= intake.room:
+            return format_id(last)
+        last = entry_id
+        if not leases.is_valid(p, ref, token):
+            del ready[entry_id]
+            continue
+        run = p.state.runs[ref]
+        if run.kind in intake.knows:
+            del ready[entry_id]
+            leases.lease(p, run, intake.session, intake.number, intake.now)
+            intake.leased[ref] = None
+    return format_id(last) if looked and len(looked) == 4 * intake.room else "0"

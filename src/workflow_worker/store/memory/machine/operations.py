@@ -1,0 +1,130 @@
+"""What a person does: cancel, resume, redrive, drop. Each answers ``already`` or ``gone`` when repeated."""
+
+from __future__ import annotations
+
+import msgspec
+
+from workflow_worker.model.event import Event
+from workflow_worker.model.ids import CANCEL_TYPE, CommitId, RunRef
+from workflow_worker.model.run import RunStatus
+from workflow_worker.store.memory.machine import entries, leases
+from workflow_worker.store.memory.machine.entries import Entry
+from workflow_worker.store.memory.machine.facts import Hint
+from workflow_worker.store.memory.machine.routing import find_route
+from workflow_worker.store.memory.machine.rules import Rule
+from workflow_worker.store.memory.machine.state import DeadEntry, Partition, RunState, format_id, parse_id
+from workflow_worker.store.transitions import OperatorWord
+
+
+def cancel(p: Partition, ref: RunRef, by: str, reason: str, now: int) -> OperatorWord:
+    """Put a cancel request into the mailbox, behind the mail that is there; one per run, and no cap holds it off.
+
+    The holder gets a hint. A run that no session holds goes to ``ready`` under a new token: a park ends, and a
+    suspended run is ``running`` again.
+    """
+    run = p.state.runs.get(ref)
+    if run is None:
+        return "gone"
+    if run.status.ended or run.cancel_requested:
+        return "already"
+    run.cancel_requested = True
+    entry_id = format_id(p.next_id(now))
+    data = msgspec.json.encode({"by": by, "reason": reason})
+    fields = tuple(
+        part if isinstance(part, bytes) else part.encode() for part in Event(entry_id, CANCEL_TYPE, data=data).fields()
+    )
+    run.mailbox.append(Entry(entry_id, fields))
+    p.state.counts["deliveries"] += 1
+    if run.held:
+        p.tell(Hint(run.owner, ref))
+        return "ok"
+    if run.status is RunStatus.SUSPENDED:
+        if not p.on(Rule.CANCEL_WAKES):
+            return "ok"
+        run.status, run.error, run.strikes = RunStatus.RUNNING, None, 0
+    _to_ready(p, run, now)
+    return "ok"
+
+
+def resume(p: Partition, ref: RunRef, record: bytes, by: str, now: int) -> OperatorWord:
+    """Let a suspended run go on: `record` is appended under a fresh commit id, strikes start anew.
+
+    The fresh id is what makes every cached copy of the run unfit: whoever leases it loads it.
+    """
+    del by  # the record names the person
+    run = p.state.runs.get(ref)
+    if run is None:
+        return "gone"
+    if run.status is not RunStatus.SUSPENDED:
+        return "already"
+    run.status, run.error, run.strikes = RunStatus.RUNNING, None, 0
+    run.history.append(record)
+    run.updated_at = now
+    _to_ready(p, run, now)
+    run.cid = CommitId(f"operator/{run.token}")
+    return "ok"
+
+
+def _to_ready(p: Partition, run: RunState, now: int) -> None:
+    leases.let_go(p, run)
+    leases.raise_token(p, run, now)
+    leases.make_ready(p, run, now)
+
+
+def redrive(p: Partition, dead_id: str, by: str, now: int) -> OperatorWord:
+    """Send a dead letter again, as a new entry; a run's copy goes to that run alone. The letter stays, marked."""
+    del by
+    letter = _letter(p, dead_id)
+    if letter is None:
+        return "gone"
+    if letter.redriven_at is not None:
+        return "already"
+    send_again(p, letter, now)
+    return "ok"
+
+
+def send_again(p: Partition, letter: DeadEntry, now: int) -> None:
+    """The letter's fields as an entry of ours: its id needs no look into the seen ids."""
+    letter.redriven_at = now
+    via = "redrive" if letter.run is None else f"{'start' if letter.start else 'copy'} {letter.run}"
+    p.add((entries.VIA, via.encode(), *letter.fields), now)
+
+
+def drop(p: Partition, dead_id: str, by: str, now: int) -> OperatorWord:
+    """Delete a dead letter for good; repeated it is ``gone``."""
+    del by, now
+    if _letter(p, dead_id) is None:
+        return "gone"
+    del p.state.dead[parse_id(dead_id)]
+    return "ok"
+
+
+def _letter(p: Partition, dead_id: str) -> DeadEntry | None:
+    try:
+        return p.state.dead.get(parse_id(dead_id))
+    except ValueError:
+        return None
+
+
+def sweep_undeclared(p: Partition, now: int, limit: int) -> int:
+    """Redrive up to `limit` dead letters ``undeclared`` whose type is declared now, from where the last call stopped.
+
+    `register` starts the search, `tick` goes on with it. Returns how many entries were looked at.
+    """
+    s, looked = p.state, 0
+    if s.sweep is None:
+        return 0
+    for dead_id in [dead_id for dead_id in s.dead if s.sweep < dead_id]:
+        if looked == limit:
+            return looked
+        looked, s.sweep = looked + 1, dead_id
+        letter = s.dead[dead_id]
+        if letter.reason == "undeclared" and letter.redriven_at is None and _is_declared(p, letter):
+            send_again(p, letter, now)
+    s.sweep = None
+    return looked
+
+
+def _is_declared(p: Partition, letter: DeadEntry) -> bool:
+    event_type = entries.field(letter.fields, b"type") or b""
+    return find_route(p.state.routes, event_type.decode()) is not None

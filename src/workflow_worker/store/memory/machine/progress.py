@@ -1,0 +1,232 @@
+"""How runs go on: sessions open, renew and close; their holders load, commit and hand back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from workflow_worker.model.ids import RunRef, SessionId
+from workflow_worker.model.run import RunStatus
+from workflow_worker.store.memory.machine import entries, leases
+from workflow_worker.store.memory.machine.entries import mail_of
+from workflow_worker.store.memory.machine.facts import Committed
+from workflow_worker.store.memory.machine.routing import put
+from workflow_worker.store.memory.machine.rules import Rule
+from workflow_worker.store.memory.machine.state import PARKED, PER_CALL, Partition, RunState, SessionState, Wait
+from workflow_worker.store.transitions import (
+    REJECT_START,
+    Commit,
+    CommitOutcome,
+    CommitWord,
+    Loaded,
+    Mode,
+    Renewed,
+    SessionLost,
+)
+
+# ---------------------------------------------------------------------------------------------------------- sessions
+
+
+def open_session(p: Partition, session: SessionId, now: int) -> None:
+    """Begin a session; one that exists is left as it is."""
+    p.state.sessions.setdefault(session, SessionState(_expiry(p, now)))
+
+
+def close_session(p: Partition, session: SessionId, now: int) -> bool:
+    """Hand back, uncounted, up to 200 runs that the session holds. True when the session is gone, else call again."""
+    found = p.state.sessions.get(session)
+    if found is None:
+        return True
+    for ref in list(found.held)[:PER_CALL]:
+        leases.give_up(p, p.state.runs[ref], now)
+    if found.held:
+        return False
+    del p.state.sessions[session]
+    return True
+
+
+def renew(p: Partition, session: SessionId, known: Sequence[tuple[RunRef, int]], now: int) -> Renewed | SessionLost:
+    """Push the expiry two thirds of LEASE_TTL ahead and compare what is held with what the worker knows.
+
+    A session that is missing or being reaped is lost for good. The mark of an expiry goes: a late renewal that comes
+    before the reaping saves the session.
+    """
+    found = p.state.sessions.get(session)
+    if found is None or found.reaping:
+        if p.on(Rule.RENEW_NEVER_CREATES):
+            return SessionLost()
+        found = p.state.sessions.setdefault(session, SessionState(0))
+        found.reaping = False
+    found.expiry, found.marked = _expiry(p, now), None
+    pairs = {(ref, p.state.runs[ref].token) for ref in found.held}
+    named = set(known)
+    unknown = [(ref, p.state.runs[ref].token) for ref in found.held]
+    if not p.on(Rule.RENEW_DIFFERENCE):
+        unknown = []
+    return Renewed(
+        now=now,
+        lost=tuple(pair for pair in known if pair not in pairs),
+        unknown=tuple(pair for pair in unknown if pair not in named),
+        mail=tuple(ref for ref in found.held if p.state.runs[ref].mailbox),
+    )
+
+
+def _expiry(p: Partition, now: int) -> int:
+    return now + p.limits.lease_ttl_ms * 2 // 3
+
+
+# -------------------------------------------------------------------------------------------------------------- runs
+
+
+def load(p: Partition, session: SessionId, ref: RunRef, token: int, now: int) -> Loaded | None:
+    """History and mailbox of a held run; None when it is gone, or owner and token are not these any more."""
+    run = p.state.runs.get(ref)
+    if run is None or run.owner != session or run.token != token:
+        return None
+    return Loaded(
+        now=now,
+        cid=run.cid,
+        start=mail_of(run.start),
+        created_at=run.created_at,
+        records=tuple(run.history),
+        mail=tuple(map(mail_of, run.mailbox)),
+        waits=tuple(run.waits),
+    )
+
+
+def hand_back(p: Partition, session: SessionId, ref: RunRef, token: int, delay_ms: int, now: int) -> bool:
+    """Give a run up, uncounted: to ``ready``, or parked until a wake after `delay_ms`. False: the pair is not held."""
+    run = p.state.runs.get(ref)
+    if run is None or run.owner != session or run.token != token:
+        return False
+    if delay_ms <= 0:
+        leases.give_up(p, run, now)
+        return True
+    leases.let_go(p, run)
+    if p.on(Rule.TOKEN_RISES):
+        leases.raise_token(p, run, now)
+    run.owner = PARKED
+    p.state.wakes[ref] = now + delay_ms
+    return True
+
+
+# ----------------------------------------------------------------------------------------------------------- commits
+
+
+def commit(p: Partition, commits: Sequence[Commit], now: int) -> list[CommitOutcome]:
+    """Write steps of several runs; each is whole or not at all, and succeeds or is refused on its own.
+
+    Raises:
+        ValueError: More than 200 commits.
+    """
+    if len(commits) > PER_CALL:
+        raise ValueError(f"{len(commits)} commits in one call: at most {PER_CALL}")
+    return [_commit_one(p, item, now) for item in commits]
+
+
+def _commit_one(p: Partition, item: Commit, now: int) -> CommitOutcome:
+    run = p.state.runs.get(item.ref)
+    if run is None:
+        return CommitOutcome("gone", now=now)
+    if run.cid == item.cid and p.on(Rule.COMMIT_ONCE):
+        p.state.counts["again"] += 1
+        return _present("again", run, item, now)
+    refused = _refusal(p, run, item)
+    if refused is not None:
+        p.state.counts["fenced"] += refused == "fenced"
+        return CommitOutcome(refused, now=now)
+    starts_refused = any(entry == REJECT_START for entry, _ in item.rejects)
+    mode, status = (Mode.END, RunStatus.FAILED) if starts_refused else (item.mode, item.status)
+    if mode is not Mode.KEEP and len(run.mailbox) > item.taken and p.on(Rule.MAIL_RULE):
+        return CommitOutcome("mail", True, tuple(map(mail_of, run.mailbox[item.taken :])), now)
+    _write(p, run, item, status, now)
+    if mode is not Mode.END:
+        for wait in item.waits_added:
+            _add_wait(p, run, wait, now)
+        for wait in item.waits_removed:
+            leases.remove_wait(p, run, wait)
+    _emit(p, run, item, now)
+    if mode is Mode.RELEASE and run.mailbox and p.on(Rule.WAIT_KEEPS_LEASE):
+        mode = Mode.KEEP  # a new wait found early events: they are mail now, and a release with mail is none
+    if mode is Mode.KEEP:
+        return _present("ok", run, item, now)
+    leases.let_go(p, run)
+    p.state.wakes.pop(run.ref, None)
+    if mode is Mode.END:
+        run.start_rejected = starts_refused
+        leases.finish(p, run, now)
+    elif item.wake is not None and status is not RunStatus.SUSPENDED:
+        p.state.wakes[run.ref] = item.wake
+    return CommitOutcome("ok", now=now)
+
+
+def _refusal(p: Partition, run: RunState, item: Commit) -> CommitWord | None:
+    """Owner and token fence; base and the named mail tell whether the caller's picture of the run is the store's."""
+    if run.owner != item.session and p.on(Rule.OWNER_CHECK):
+        return "fenced"
+    if run.token != item.token and p.on(Rule.TOKEN_CHECK):
+        return "fenced"
+    if run.cid != item.base and p.on(Rule.BASE_CHAIN):
+        return "conflict"
+    if item.taken and p.on(Rule.NAMED_MAIL):
+        named = run.mailbox[item.taken - 1].id if item.taken <= len(run.mailbox) else None
+        if named != item.last_taken:
+            return "conflict"
+    return None
+
+
+def _present(word: CommitWord, run: RunState, item: Commit, now: int) -> CommitOutcome:
+    held = run.owner == item.session and run.token == item.token
+    return CommitOutcome(word, held, tuple(map(mail_of, run.mailbox)) if held else (), now)
+
+
+def _write(p: Partition, run: RunState, item: Commit, status: RunStatus, now: int) -> None:
+    """Records, the mail that they stand for, and the fields that people read. None leaves a field as it is."""
+    p.tell(Committed(item, tuple(entry.id for entry in run.mailbox[: item.taken])))
+    reasons = dict(item.rejects)
+    for entry in run.mailbox[: item.taken]:
+        if entry.id in reasons:
+            p.bury(entries.without_via(entry.fields), f"rejected: {reasons[entry.id]}", now, run.ref)
+    if REJECT_START in reasons:
+        fields = entries.without_via(run.start.fields)
+        p.bury(fields, f"rejected: {reasons[REJECT_START]}", now, run.ref, start=True)
+    p.state.counts["recorded"] += min(item.taken, len(run.mailbox))
+    del run.mailbox[: item.taken]
+    run.history += item.records
+    if item.records:
+        run.strikes = 0
+    run.cid, run.status, run.updated_at = item.cid, status, now
+    run.attempts += item.attempts
+    run.state = item.state if item.state is not None else run.state
+    run.result = item.result if item.result is not None else run.result
+    run.error = item.error if item.error is not None else run.error
+
+
+def _add_wait(p: Partition, run: RunState, wait: Wait, now: int) -> None:
+    """Wait for another subject's events; those that came before are copied, oldest first, and remember who had them."""
+    if wait in run.waits:
+        return
+    run.waits[wait] = None
+    p.state.waits.setdefault(wait, {})[run.ref] = None
+    if not p.on(Rule.WAIT_LOOKS_EARLY):
+        return
+    event_type, subject = wait
+    for kept in p.state.early.get(subject, ()):
+        if kept.type == event_type and run.ref not in kept.to:
+            kept.to.add(run.ref)
+            put(p, run, kept.entry, now)
+
+
+def _emit(p: Partition, run: RunState, item: Commit, now: int) -> None:
+    """Follow-up events, each once in the life of the run, however often the step is done again.
+
+    Their id holds the id of the start event: the next incarnation of the run emits its own.
+    """
+    for number, event in item.emits:
+        if number <= run.emitted and p.on(Rule.EMIT_ONCE):
+            continue
+        run.emitted = max(run.emitted, number)
+        start_id = entries.event_id_of(run.start) if p.on(Rule.EMIT_NAMES_START) else "start"
+        named = msgspec.structs.replace(event, id=f"{run.ref}:{start_id}:{number}")
+        p.add(entries.encode(named, "emit"), now)

@@ -1,0 +1,154 @@
+"""What time does: dead sessions are reaped, wakes and delayed events come due, ids and ended runs are forgotten.
+
+One call moves at most `limit` things, in this order: sessions, wakes, early events, delayed events, the search for
+undeclared dead letters, retention. `full` says that the budget was used up: call again at once.
+"""
+
+from __future__ import annotations
+
+from workflow_worker.model.ids import RunRef, SessionId
+from workflow_worker.model.run import RunStatus
+from workflow_worker.store.memory.machine import entries, leases
+from workflow_worker.store.memory.machine.facts import Unclaimed
+from workflow_worker.store.memory.machine.operations import sweep_undeclared
+from workflow_worker.store.memory.machine.state import IDLE, PARKED, PER_CALL, Partition, RunState, SessionState
+from workflow_worker.store.transitions import POISON_ERROR, Ticked
+
+
+def tick(p: Partition, limit: int, now: int) -> Ticked:
+    """Move what is due; any number of workers may call it at any time. A limit above 200 counts as 200."""
+    limit = max(1, min(limit, PER_CALL))
+    _rotate_seen(p, now)
+    left = limit
+    for step in (_reap_sessions, _wake_runs, _expire_early, _send_delayed, _sweep, _retire):
+        left -= step(p, now, left)
+    due = [*p.state.wakes.values(), *p.state.early_due.values(), *(at for at, _ in p.state.delayed.values())]
+    return Ticked(now, limit - left, left <= 0, min(due, default=None))
+
+
+def _rotate_seen(p: Partition, now: int) -> None:
+    """An id is remembered for one to two windows. A clock that jumped back begins the window anew."""
+    s = p.state
+    if s.rotated_at is None or s.rotated_at > now:
+        s.rotated_at = now
+    elif now - s.rotated_at >= p.limits.dedup_window_ms:
+        s.seen_old, s.seen_new, s.rotated_at = s.seen_new, set(), now
+
+
+# ---------------------------------------------------------------------------------------------------------- sessions
+
+
+def _reap_sessions(p: Partition, now: int, limit: int) -> int:
+    """A session past its expiry is marked, and reaped a third of LEASE_TTL later unless it renews; reaping is final
+    from its first piece on.
+
+    Two steps, because a server that was frozen finds every session expired at its first tick. Clock jumps: an expiry
+    further ahead than LEASE_TTL is cut to that, a mark in the future is made anew.
+    """
+    ttl, moved = p.limits.lease_ttl_ms, 0
+    for name, session in list(p.state.sessions.items()):
+        if not session.reaping:
+            session.expiry = min(session.expiry, now + ttl)
+            if session.expiry > now:
+                continue
+            if session.marked is None or session.marked > now:
+                session.marked = now
+            if now - session.marked < ttl // 3:
+                continue
+        if moved >= limit:
+            break
+        session.reaping = True
+        moved += _reap(p, name, session, now, limit - moved)
+    return moved
+
+
+def _reap(p: Partition, name: SessionId, session: SessionState, now: int, limit: int) -> int:
+    refs = list(session.held)[:limit]
+    for ref in refs:
+        _take_over(p, p.state.runs[ref], now)
+    if not session.held:
+        del p.state.sessions[name]
+    return max(1, len(refs))
+
+
+def _take_over(p: Partition, run: RunState, now: int) -> None:
+    """A run of a dead session goes to ``ready``; one whose holders die again and again without a record is a poison
+    pill and suspended."""
+    run.takeovers += 1
+    run.strikes += 1
+    p.state.counts["takeovers"] += 1
+    if run.strikes > p.limits.max_takeovers:
+        run.status, run.error, run.updated_at = RunStatus.SUSPENDED, POISON_ERROR, now
+    leases.give_up(p, run, now)
+
+
+# -------------------------------------------------------------------------------------------------------------- due
+
+
+def _wake_runs(p: Partition, now: int, limit: int) -> int:
+    """Due runs that nobody holds go to ``ready``. Any other wake is dropped: the holder fires its timers itself, a
+    ready run has its entry, a suspended or ended one has none."""
+    due = _due(p.state.wakes, now, limit)
+    for ref in due:
+        del p.state.wakes[ref]
+        run = p.state.runs.get(ref)
+        if run is not None and run.owner in (IDLE, PARKED) and not run.status.ended:
+            leases.make_ready(p, run, now)
+    return len(due)
+
+
+def _due(times: dict[RunRef, int], now: int, limit: int) -> list[RunRef]:
+    found = sorted((at, ref) for ref, at in times.items() if at <= now)
+    return [ref for _, ref in found[: max(0, limit)]]
+
+
+def _expire_early(p: Partition, now: int, limit: int) -> int:
+    """An early event past its deadline is dead ``unclaimed``; one that a waiting run had just goes."""
+    s, moved = p.state, 0
+    for subject in [subject for subject, at in s.early_due.items() if at <= now]:
+        kept = s.early[subject]
+        overdue = [item for item in kept if item.deadline <= now][: max(0, limit - moved)]
+        for item in overdue:
+            kept.remove(item)
+            s.counts["unclaimed"] += 1
+            if not item.to:
+                p.bury(entries.without_via(item.entry.fields), "unclaimed", now)
+            p.tell(Unclaimed(subject, item.entry.id))
+        moved += len(overdue)
+        if kept:
+            s.early_due[subject] = min(item.deadline for item in kept)
+        else:
+            del s.early[subject], s.early_due[subject]
+    return moved
+
+
+def _send_delayed(p: Partition, now: int, limit: int) -> int:
+    found = sorted((at, delayed_id) for delayed_id, (at, _) in p.state.delayed.items() if at <= now)[: max(0, limit)]
+    for _, delayed_id in found:
+        p.add(p.state.delayed.pop(delayed_id)[1], now)
+    return len(found)
+
+
+def _sweep(p: Partition, now: int, limit: int) -> int:
+    return sweep_undeclared(p, now, max(0, limit))
+
+
+def _retire(p: Partition, now: int, limit: int) -> int:
+    """Ended runs go when they are too old or too many, the oldest first; redriven dead letters when too old."""
+    s, oldest = p.state, now - p.limits.retention_ms
+    excess = len(s.ended) - p.limits.retention_runs
+    gone = 0
+    if excess > 0 or any(at <= oldest for at in s.ended.values()):
+        for at, ref in sorted((at, ref) for ref, at in s.ended.items())[: max(0, limit)]:
+            if at > oldest and gone >= excess:
+                break
+            leases.purge(p, ref)
+            gone += 1
+    for dead_id in [
+        i for i, letter in s.dead.items() if letter.redriven_at is not None and letter.redriven_at <= oldest
+    ]:
+        if gone >= limit:
+            break
+        del s.dead[dead_id]
+        gone += 1
+    return gone
