@@ -1,0 +1,82 @@
+"""Ending a run in memory: under a dead loop, explicitly, never by dropping references.
+
+A suspended run is a cycle of references. Left to the collector, its ``finally`` blocks would run at a random time while
+another run is on the loop, and what they ask for would land in that run's history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from workflow_worker.runtime.futures import NumberedTask
+from workflow_worker.runtime.loop import Loop
+from workflow_worker.runtime.nesting import enter, leave
+
+_TRIES = 3
+_MARK_CANCELLED: Callable[[asyncio.Future[Any]], bool] = cast("Any", asyncio.Future).cancel
+
+
+class Graveyard:
+    """Coroutines that refused to end. Kept for ever: collected, they would run again on some other run's loop."""
+
+    def __init__(self) -> None:
+        self._buried: list[object] = []
+
+    @property
+    def count(self) -> int:
+        """How many there are; a worker reports it in its health."""
+        return len(self._buried)
+
+    def bury(self, undead: object) -> None:
+        """Keep one that would not end."""
+        self._buried.append(undead)
+
+
+def close_loop(loop: Loop, graveyard: Graveyard) -> None:
+    """Close every coroutine of a run, newest first, without a turn of its loop and without effect outside it.
+
+    Synchronous ``finally`` code still runs; nothing can avoid that. Commands, timers and tasks that it asks for raise
+    `Evicted`.
+    """
+    loop.dead = True
+    outer = enter(loop, loop.finalize)
+    try:
+        for task in reversed(loop.live_tasks()):
+            _close_task(task, graveyard)
+        for generator in list(loop.unfinished):
+            loop.finalize(generator)
+        for step in list(loop.ledger.pending.values()):
+            step.cancel()
+        loop.ledger.clear()
+        loop.silence()
+    finally:
+        leave(outer)
+
+
+def _close_task(task: NumberedTask[Any], graveyard: Graveyard) -> None:
+    task._log_destroy_pending = False  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage] - no public way
+    coroutine = cast("Coroutine[Any, Any, Any]", task.get_coro())
+    if not _ended(coroutine, task):
+        graveyard.bury(task)
+        return
+    # The future that it waited for holds the task, the task holds that future: marking both cancelled (callbacks are
+    # dropped by the dead loop) leaves no cycle to the collector.
+    waited_for: asyncio.Future[Any] | None = getattr(task, "_fut_waiter", None)
+    for future in (waited_for, task):
+        if future is not None:
+            _MARK_CANCELLED(future)
+
+
+def _ended(coroutine: Coroutine[Any, Any, Any], task: NumberedTask[Any]) -> bool:
+    for _ in range(_TRIES):
+        try:
+            # In the task's own context: resetting a context variable in a `finally` fails in any other.
+            task.context.run(coroutine.close)
+        except RuntimeError:
+            continue  # "coroutine ignored GeneratorExit", or the code's own error; closing again tells
+        except BaseException:  # noqa: BLE001 - the code's own error on its way out; the run is gone, nobody can be told
+            continue
+        return True
+    return getattr(coroutine, "cr_frame", None) is None

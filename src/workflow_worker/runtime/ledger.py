@@ -1,0 +1,111 @@
+"""`Ledger`: what a run has asked for, by number, and what the worker has been told of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from workflow_worker.model.command import CancelAction, CancelTimer, StartAction, StartTimer
+from workflow_worker.runtime.places import Place
+
+
+class Step(Protocol):
+    """Something with a number that a record of the history will settle: an action's call or a timer."""
+
+    number: int
+    place: Place | None
+
+    def start(self) -> StartAction | StartTimer:
+        """The command that asks for it."""
+        ...
+
+    def stop(self) -> CancelAction | CancelTimer:
+        """The command that takes it back."""
+        ...
+
+    def resume(self) -> None:
+        """Forget past attempts."""
+        ...
+
+    def cancel(self) -> object:
+        """Give it up."""
+        ...
+
+
+class Ledger:
+    """Numbers the steps of one run and keeps apart what is pending, what was given up, and what is settled.
+
+    Commands are not appended as they occur but derived at the end of a feed: what was started and settled or given up
+    within it cancels out. That makes a replay's outcome and a live feed's the same question.
+    """
+
+    __slots__ = ("_new", "_reached", "_stops", "_told", "gone", "number", "pending")
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The last number given."""
+        self.pending: dict[int, Step] = {}
+        """Steps that a record can settle, by number, in order of their making."""
+        self.gone: dict[int, Step] = {}
+        """Steps given up after an idle point: their records may still come."""
+        self._new: list[Step] = []
+        self._stops: list[CancelAction | CancelTimer] = []
+        self._told = 0
+        self._reached = 0
+
+    def add(self, step: Step) -> None:
+        """Give a step its number."""
+        self.number = number = self.number + 1
+        step.number = number
+        self.pending[number] = step
+        self._new.append(step)
+
+    def abandon(self, step: Step) -> None:
+        """Nobody waits for this step any more; does nothing if it is settled."""
+        number = step.number
+        if self.pending.pop(number, None) is None:
+            return
+        if number <= self._reached:
+            self.gone[number] = step
+        if number <= self._told:
+            self._stops.append(step.stop())
+
+    def idle(self) -> None:
+        """The run came to rest: from here on a worker may have been told of every number so far.
+
+        A step given up before its first rest was never asked of anybody, so a record of it cannot exist.
+        """
+        self._reached = self.number
+
+    def commands(self) -> list[StartAction | StartTimer | CancelAction | CancelTimer]:
+        """What the worker has to be told now, each once: first what is taken back, then what is new."""
+        found: list[StartAction | StartTimer | CancelAction | CancelTimer] = list(self._stops)
+        found += [step.start() for step in self._new if step.number in self.pending]
+        self._stops.clear()
+        self._new.clear()
+        self._told = self.number
+        return found
+
+    def stops(self) -> list[CancelAction | CancelTimer]:
+        """Give up all that is pending, for a run that has ended; what is new is never asked for."""
+        for step in list(self.pending.values()):
+            self.abandon(step)
+        found = list(self._stops)
+        self._stops.clear()
+        self._new.clear()
+        return found
+
+    def outstanding(self) -> list[StartAction | StartTimer]:
+        """All that is pending, told before or not."""
+        return [step.start() for step in self.pending.values()]
+
+    def resume(self) -> None:
+        """A person let the run go on: attempts are counted from none again, and none is put off."""
+        for step in self.pending.values():
+            step.resume()
+
+    def clear(self) -> None:
+        """Forget everything, so that no cycle of references is left."""
+        self.pending.clear()
+        self.gone.clear()
+        self._new.clear()
+        self._stops.clear()

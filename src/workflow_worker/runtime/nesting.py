@@ -1,0 +1,75 @@
+"""Entering a run's loop inside the worker's, in the same thread, and leaving everything as it was.
+
+The only place that touches asyncio's underscored switches; `tests/unit/runtime/test_nesting.py` holds them to what we
+need on every Python version. Around a run: the worker's current task is left (from 3.14 on it is kept per thread), the
+run's loop is the running one, async generators are finalised by the run, and the garbage collector is off, so that no
+stranger's ``__del__`` runs at a point that differs from replay to replay.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from asyncio import AbstractEventLoop, Task, current_task
+from asyncio import _get_running_loop as get_running  # pyright: ignore[reportPrivateUsage] - see the module's docstring
+from asyncio import _set_running_loop as set_running  # pyright: ignore[reportPrivateUsage] - see the module's docstring
+from asyncio.tasks import _enter_task as enter_task  # pyright: ignore[reportPrivateUsage] - see the module's docstring
+from asyncio.tasks import _leave_task as leave_task  # pyright: ignore[reportPrivateUsage] - see the module's docstring
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+Outer = tuple[Any, Any, Any, bool]
+"""What was in force before: running loop, current task, hooks for async generators, garbage collection."""
+
+
+class Between:
+    """Stands as the running loop between the runs of one batch, where nothing may be awaited."""
+
+
+def running() -> object | None:
+    """The running loop of this thread, whatever it is."""
+    return cast("object | None", get_running())
+
+
+def enter(loop: AbstractEventLoop | Between, finalizer: Callable[[AsyncGenerator[Any, Any]], None] | None) -> Outer:
+    """Make `loop` the running one; what comes back goes to `leave`, in a ``finally``."""
+    previous: Any = get_running()
+    hooks = sys.get_asyncgen_hooks()
+    task: Task[Any] | None = None
+    collecting = False
+    if type(previous) is not Between:
+        if previous is not None:
+            task = current_task(previous)
+            if task is not None:
+                leave_task(previous, task)
+        collecting = gc.isenabled()
+        if collecting:
+            gc.disable()
+    sys.set_asyncgen_hooks(None, finalizer)
+    set_running(cast("Any", loop))
+    return previous, task, hooks, collecting
+
+
+def leave(outer: Outer) -> None:
+    """Put back what `enter` found."""
+    previous, task, hooks, collecting = outer
+    set_running(previous)
+    sys.set_asyncgen_hooks(*hooks)
+    if task is not None:
+        enter_task(previous, task)
+    if collecting:
+        gc.enable()
+
+
+@contextmanager
+def nested() -> Generator[None]:
+    """Feed several executions under one nesting: ``with nested(): a.feed(...); b.feed(...)``.
+
+    Nothing may be awaited inside, and no asyncio function that needs a running loop may be called.
+    """
+    outer = enter(Between(), None)
+    try:
+        yield
+    finally:
+        leave(outer)

@@ -1,0 +1,293 @@
+"""Random programs over asyncio's surface; run as a script, they live in one process and are replayed in another.
+
+``python -m tests.unit.runtime.programs live <file> <first> <count>`` then the same with ``replay``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+
+from tests.unit.runtime.driver import START, Boom, Driver, Packed, act
+from workflow_worker.model.command import AddWait, Command, StartAction, StartTimer
+from workflow_worker.model.exceptions import WorkflowWorkerError
+from workflow_worker.model.failure import describe
+from workflow_worker.model.record import (
+    ActionCompleted,
+    ActionRaised,
+    CancelRequested,
+    Record,
+    TimerFired,
+    decode_record,
+    encode_record,
+)
+from workflow_worker.runtime import ordering, wf
+
+Node = tuple[str, int, list[Any]]
+_LEAVES = ["act", "act", "sleep", "event", "agen"]
+_INNER = [
+    "act", "sleep", "event", "agen", "seq", "gather", "group", "timeout", "wait", "completed", "shield", "finally",
+    "cancel", "wait_for", "user_set", "lock", "queue", "state", "swallow",
+]  # fmt: skip
+_MANY = {"gather", "group", "wait", "completed", "seq", "user_set", "lock", "queue"}
+_RECORDS_MAX = 300
+
+
+def program(random: Random, depth: int, count: list[int]) -> Node:
+    """A random tree of constructs."""
+    count[0] += 1
+    number = count[0]
+    kind = random.choice(_LEAVES if depth <= 0 else _INNER)
+    children = 0 if kind in _LEAVES or kind == "state" else random.randint(2, 4) if kind in _MANY else 1
+    return kind, number, [program(random, depth - 1, count) for _ in range(children)]
+
+
+def main_of(seed: int) -> Callable[[], Coroutine[Any, Any, str]]:
+    """The workflow function of one seed."""
+    tree = program(Random(seed), 4, [0])
+
+    async def main() -> str:
+        try:
+            await run(tree)
+        except (Boom, ExceptionGroup, WorkflowWorkerError) as error:
+            return type(error).__name__
+        return f"ok {wf.random().random()} {wf.uuid4()} {wf.time()}"
+
+    return main
+
+
+async def run(node: Node) -> Any:
+    """Execute one node."""
+    return await globals()[f"_{node[0]}"](node[1], node[2])
+
+
+async def _act(me: int, _: list[Node]) -> None:
+    await act(f"a{me}", me)
+
+
+async def _sleep(me: int, _: list[Node]) -> None:
+    await asyncio.sleep(1 + me % 7)
+
+
+async def _event(me: int, _: list[Node]) -> None:
+    await wf.wait_for(Packed, subject="order-1" if me % 2 else f"other-{me % 3}", timeout=5, default=None)
+
+
+async def _agen(me: int, _: list[Node]) -> None:
+    async def numbers() -> Any:
+        try:
+            while True:
+                yield await act(f"g{me}")
+        finally:
+            await act(f"gend{me}")
+
+    async for _number in numbers():
+        break
+
+
+async def _seq(_: int, children: list[Node]) -> None:
+    for child in children:
+        await run(child)
+
+
+async def _gather(me: int, children: list[Node]) -> None:
+    await asyncio.gather(*[run(child) for child in children], return_exceptions=bool(me % 2))
+
+
+async def _group(me: int, children: list[Node]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            for child in children:
+                group.create_task(run(child))
+    except* Boom:
+        await act(f"group{me}")
+
+
+async def _timeout(me: int, children: list[Node]) -> None:
+    try:
+        async with asyncio.timeout(1 + me % 5):
+            await run(children[0])
+    except TimeoutError:
+        await act(f"late{me}")
+
+
+async def _wait_for(me: int, children: list[Node]) -> None:
+    try:
+        await asyncio.wait_for(run(children[0]), me % 5)
+    except TimeoutError:
+        await act(f"late{me}")
+
+
+async def _wait(me: int, children: list[Node]) -> None:
+    tasks = [asyncio.create_task(run(child)) for child in children]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=3 if me % 3 == 0 else None)
+    for task in done:
+        if task.cancelled() or task.exception():
+            await act(f"error{me}")
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.wait(pending)
+
+
+async def _completed(me: int, children: list[Node]) -> None:
+    for next_done in asyncio.as_completed([run(child) for child in children]):
+        try:
+            await next_done
+        except Boom:
+            await act(f"completed{me}")
+
+
+async def _user_set(me: int, children: list[Node]) -> None:
+    tasks: set[asyncio.Task[Any]] = set()
+    for child in children:
+        task = asyncio.create_task(run(child))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    for task in list(tasks):
+        await asyncio.wait([task])
+        await act(f"after{me}", task.get_name())
+
+
+async def _shield(_: int, children: list[Node]) -> None:
+    await asyncio.shield(run(children[0]))
+
+
+async def _finally(me: int, children: list[Node]) -> None:
+    try:
+        await run(children[0])
+    finally:
+        await act(f"undo{me}")
+
+
+async def _cancel(me: int, children: list[Node]) -> None:
+    task = asyncio.create_task(run(children[0]))
+    await act(f"c{me}")
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _swallow(me: int, children: list[Node]) -> None:
+    try:
+        await run(children[0])
+    except asyncio.CancelledError:
+        await act(f"swallowed{me}")
+
+
+async def _lock(me: int, children: list[Node]) -> None:
+    lock = asyncio.Lock()
+
+    async def one(child: Node) -> None:
+        async with lock:
+            await run(child)
+
+    await asyncio.gather(*[one(child) for child in children], return_exceptions=bool(me % 2))
+
+
+async def _queue(me: int, children: list[Node]) -> None:
+    queue: asyncio.Queue[Node] = asyncio.Queue(maxsize=1)
+
+    async def consume() -> None:
+        for _ in children:
+            await run(await queue.get())
+
+    consumer = asyncio.create_task(consume())
+    for child in children:
+        put = asyncio.create_task(queue.put(child))
+        await asyncio.wait([put, consumer], return_when=asyncio.FIRST_COMPLETED)
+        if not put.done():
+            put.cancel()
+    await consumer
+
+
+async def _state(me: int, _: list[Node]) -> None:
+    wf.state(step=me, at=wf.time())
+
+
+def next_record(random: Random, driver: Driver) -> Record | None:
+    """What happens next to a run: an open step is settled, an event comes, seldom a cancel request."""
+    chance = random.random()
+    at = driver.now + random.choice((0, 1000))
+    if chance < 0.02:
+        return CancelRequested(at, f"c{len(driver.history)}", "somebody", "")
+    if chance < 0.15:
+        return driver.event("packed", {"tracking": "1Z"}, subject=random.choice(("order-1", "other-1", "other-2")))
+    if not driver.open:
+        return driver.event("packed", {"tracking": "1Z"}) if _waits(driver) else None
+    command = driver.open.pop(random.choice(sorted(driver.open)))
+    if isinstance(command, StartTimer):
+        return TimerFired(at, command.number, command.due)
+    if random.random() < 0.2:
+        return ActionRaised(at, command.number, command.name, command.checksum, describe(Boom("no")))
+    return ActionCompleted(at, command.number, command.name, command.checksum, b"1")
+
+
+def _waits(driver: Driver) -> bool:
+    return any("AddWait" in type(c).__name__ for c in driver.run.outstanding()) or "wait_for" in str(driver.run.stack())
+
+
+def live(seed: int) -> tuple[list[Record], list[list[Command]]]:
+    """Run a program to its end; its history, and the commands after the start and after every record."""
+    random = Random(seed + 1_000_000)
+    driver = Driver(main_of(seed))
+    steps = [list(driver.given)]
+    while not driver.run.finished and len(driver.history) < _RECORDS_MAX:
+        record = next_record(random, driver)
+        if record is None:
+            break
+        steps.append(driver.feed(record))
+    driver.close()
+    assert driver.graveyard.count == 0
+    return driver.history, steps
+
+
+def again(seed: int, history: list[Record]) -> list[list[Command]]:
+    """The commands of the same program, fed with the same records one by one."""
+    driver = Driver(main_of(seed))
+    steps = [list(driver.given)]
+    steps += [driver.feed(record) for record in history]
+    driver.close()
+    return steps
+
+
+def _print(steps: list[list[Command]]) -> str:
+    """Commands as text. Tracebacks differ between processes in nothing but may be long; they are left in."""
+    return repr(steps)
+
+
+def _script(mode: str, path: str, first: int, count: int) -> int:
+    junk = [bytearray(Random().randrange(10, 900)) for _ in range(Random().randrange(2_000))]
+    del junk[::2]  # another heap in every process
+    ordering.install()
+    file = Path(path)
+    kept: dict[str, tuple[list[bytes], str]] = {} if mode == "live" else msgspec.msgpack.decode(file.read_bytes())
+    differing: list[int] = []
+    for seed in range(first, first + count):
+        if mode == "live":
+            history, steps = live(seed)
+            kept[str(seed)] = ([encode_record(record) for record in history], _print(steps))
+        else:
+            raw, expected = kept[str(seed)]
+            if _print(again(seed, [decode_record(record) for record in raw])) != expected:
+                differing.append(seed)
+    if mode == "live":
+        file.write_bytes(msgspec.msgpack.encode(kept))
+        print(sum(len(raw) for raw, _ in kept.values()), "records")
+    print("differing:", differing)
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.stdout.flush()
+    code = _script(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    sys.stdout.flush()
+    os._exit(code)
+
+__all__ = ["START", "AddWait", "StartAction", "again", "live", "main_of", "next_record"]
