@@ -1,0 +1,123 @@
+"""What an action sees of its own attempt: ``from workflow_worker import action``, then ``action.idempotency_key``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+from workflow_worker.model.exceptions import UsageError
+
+
+class AttemptLog(Protocol):
+    """A logger that adds run, action and attempt to every line by itself."""
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Details for whoever looks for an error."""
+        ...
+
+    def info(self, event: str, **fields: object) -> None:
+        """What happened."""
+        ...
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something was wrong and was put right."""
+        ...
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something that a person should look at."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptContext:
+    """One attempt of one action, as the worker knows it. `beat` is called by ``action.heartbeat()``."""
+
+    run: str
+    action: str
+    step: int
+    attempt: int
+    idempotency_key: str
+    fencing_token: int
+    log: AttemptLog
+    beat: Callable[[], None] | None = None
+
+
+_current: ContextVar[AttemptContext | None] = ContextVar("workflow_worker_attempt", default=None)
+
+
+@contextmanager
+def attempt_context(context: AttemptContext) -> Generator[AttemptContext]:
+    """Make `context` what ``action`` shows, in this task or thread and all that it starts."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+
+
+class CurrentAttempt:
+    """The attempt that the calling code is part of; every attribute raises `UsageError` outside one."""
+
+    __slots__ = ()
+
+    @property
+    def run(self) -> str:
+        """Full name of the run, ``<workflow>:<id>``."""
+        return _here("run").run
+
+    @property
+    def name(self) -> str:
+        """The action's name."""
+        return _here("name").action
+
+    @property
+    def step(self) -> int:
+        """The number of this call in its run."""
+        return _here("step").step
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is: 1, then 2, …"""
+        return _here("attempt").attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of this step, and of no other: give it to the service that you call."""
+        return _here("idempotency_key").idempotency_key
+
+    @property
+    def fencing_token(self) -> int:
+        """Rises with every lease of the run: let a resource refuse whoever brings a lower one than it has seen."""
+        return _here("fencing_token").fencing_token
+
+    @property
+    def log(self) -> AttemptLog:
+        """``action.log.info("sent", to=address)``: a line with run, action and attempt added."""
+        return _here("log").log
+
+    def heartbeat(self) -> None:
+        """Tell the worker that a long attempt is alive; does nothing under a worker that does not ask for it."""
+        beat = _here("heartbeat()").beat
+        if beat is not None:
+            beat()
+
+    def __repr__(self) -> str:
+        context = _current.get()
+        return "<action: no attempt>" if context is None else f"<action: {context.action} of {context.run}>"
+
+
+action = CurrentAttempt()
+"""The current attempt."""
+
+
+def _here(name: str) -> AttemptContext:
+    context = _current.get()
+    if context is None:
+        raise UsageError(
+            f"action.{name} is known only while a worker performs an action. In a workflow use wf.info(); in a test of"
+            " an action, call it inside `with attempt_context(AttemptContext(...))`"
+        )
+    return context

@@ -1,0 +1,196 @@
+"""`App`: where an author declares events, actions and workflows, and where everybody else looks them up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+
+from workflow_worker.app.actions import Action, ActionDecorator, ActionDefinition, define_action, without_key
+from workflow_worker.app.events import EventCatalogue
+from workflow_worker.app.routes import registration
+from workflow_worker.app.workflows import Workflow, WorkflowDefinition, define_workflow
+from workflow_worker.errors.retry import RetryPolicy
+from workflow_worker.model.exceptions import UsageError
+from workflow_worker.model.ids import check_name
+from workflow_worker.store.transitions import Registration
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+DEFAULT_TIMEOUT_S = 600.0
+
+
+class App:
+    """One application: its events, actions and workflows. One namespace in Redis is one app.
+
+    Args:
+        name: Shown to people; letters, digits, ``_ . -``.
+        retry: Policy of the actions that have none of their own; its rules also come after those of the ones that do.
+
+    Raises:
+        UsageError: The name is not usable.
+    """
+
+    def __init__(self, name: str, *, retry: RetryPolicy | None = None) -> None:
+        self.name = check_name("app", name)
+        self.retry = retry
+        self.events = EventCatalogue()
+        self._actions: dict[str, ActionDefinition] = {}
+        self._workflows: dict[tuple[str, int], WorkflowDefinition] = {}
+
+    # the author's side
+
+    def event(self, *types: str, subject: str | None = None) -> Callable[[type[C]], type[C]]:
+        """Declare that a dataclass, `msgspec.Struct` or pydantic model stands for events of these types.
+
+        Args:
+            types: ``"order.placed"``, or the prefix ``"orders.*"``. An exact type wins over a prefix.
+            subject: The field, or dotted path, that typed publishing takes the event's subject from.
+
+        Raises:
+            UsageError: A type is not usable or taken, or the class has no such field.
+        """
+
+        def declare(event_class: type[C]) -> type[C]:
+            self.events.declare(event_class, types, subject)
+            return event_class
+
+        if not all(isinstance(each, str) for each in cast("tuple[object, ...]", types)):
+            raise UsageError("say which type the event has: @app.event('order.placed')")
+        return declare
+
+    @overload
+    def action(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Action[P, R]: ...
+
+    @overload
+    def action(self, fn: Callable[P, R], /) -> Action[P, R]: ...
+
+    @overload
+    def action(
+        self,
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = DEFAULT_TIMEOUT_S,
+    ) -> ActionDecorator: ...
+
+    def action(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = DEFAULT_TIMEOUT_S,
+    ) -> Any:
+        """Declare a function with side effects, sync or async: ``@app.action`` or ``@app.action(timeout=20)``.
+
+        Args:
+            fn: The function, where the decorator has no options.
+            name: Its name in histories; by default the function's. Renaming it breaks runs that are under way.
+            retry: How its errors are judged and when it is tried again; by default the app's.
+            timeout: Longest time of one attempt, in seconds or as `timedelta`; None: no limit.
+
+        Raises:
+            UsageError: The name is taken, or something is not usable.
+        """
+        if fn is not None:
+            return self._declare_action(fn, name, retry, timeout)
+
+        def declare(function: Callable[..., Any]) -> Action[..., Any]:
+            return self._declare_action(function, name, retry, timeout)
+
+        return declare
+
+    def workflow(
+        self,
+        *,
+        on: type | None = None,
+        id: str | None = None,
+        version: int = 1,
+        name: str | None = None,
+        on_existing: Literal["ignore", "restart"] = "ignore",
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
+        """Declare a deterministic ``async def`` that orchestrates actions.
+
+        Args:
+            on: The declared class of the event that starts a run, which the function takes; None: only a client does.
+            id: How a run's id is made from the event: ``"order-{order_id}"`` with the declared subject's field,
+                ``{subject}``, ``{id}``; by default the event's id. A second event with the same id starts
+                nothing.
+            version: Raise it when the code changes in a way that running histories do not fit; keep the old function.
+            name: The workflow's name; by default the function's.
+            on_existing: What an event does whose run has ended: nothing, or start it anew.
+
+        Raises:
+            UsageError: This version is declared already, or something is not usable.
+        """
+        if on_existing not in ("ignore", "restart"):
+            raise UsageError(f"on_existing={on_existing!r} is not usable: 'ignore' or 'restart'")
+        event = None if on is None else self.events.of(on)
+
+        def declare(fn: Callable[P, Coroutine[Any, Any, R]]) -> Workflow[P, R]:
+            definition = define_workflow(
+                fn,
+                name=name,
+                version=version,
+                event=event,
+                id_template=id,
+                restart=on_existing == "restart",
+                names=self.events.names,
+            )
+            key = (definition.name, definition.version)
+            known = self._workflows.get(key)
+            if known is not None:
+                raise UsageError(
+                    f"workflow {definition.label} is declared twice: at {known.place} and at {definition.place};"
+                    " raise version= or give one of them another name"
+                )
+            self._workflows[key] = definition
+            return Workflow(definition)
+
+        return declare
+
+    # everybody else's side
+
+    @property
+    def actions(self) -> tuple[ActionDefinition, ...]:
+        """All actions, compensations included, in the order of their declaration."""
+        return tuple(self._actions.values())
+
+    @property
+    def workflows(self) -> tuple[WorkflowDefinition, ...]:
+        """All versions of all workflows, in the order of their declaration."""
+        return tuple(self._workflows.values())
+
+    def find_action(self, name: str) -> ActionDefinition | None:
+        """The action of that name, with or without a key (``charge[key]``)."""
+        return self._actions.get(without_key(name))
+
+    def find_workflow(self, name: str, version: int) -> WorkflowDefinition | None:
+        """One version of a workflow."""
+        return self._workflows.get((name, version))
+
+    def registration(self) -> Registration:
+        """What the store must know of this app."""
+        return registration(self.events, self._workflows.values())
+
+    def __repr__(self) -> str:
+        return (
+            f"<App {self.name}: {len(self._workflows)} workflows, {len(self._actions)} actions,"
+            f" {len(self.events.types)} event types>"
+        )
+
+    def _declare_action(
+        self, fn: Callable[..., Any], name: str | None, retry: RetryPolicy | None, timeout: float | timedelta | None
+    ) -> Action[..., Any]:
+        definition = define_action(fn, name=name, retry=retry, timeout=timeout, names=self.events.names)
+        known = self._actions.get(definition.name)
+        if known is not None:
+            raise UsageError(
+                f"action {definition.name!r} is declared twice: at {known.place} and at {definition.place};"
+                " give one of them another name="
+            )
+        self._actions[definition.name] = definition
+        return Action(definition, self._declare_action)

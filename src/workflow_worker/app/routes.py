@@ -1,0 +1,47 @@
+"""`registration`: what the store must know of an app, from its declarations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from workflow_worker.app.events import EventCatalogue, covers
+from workflow_worker.app.workflows import WorkflowDefinition
+from workflow_worker.store.transitions import Registration, Route, StartRoute
+
+_MARK_LENGTH = 16
+
+
+def registration(events: EventCatalogue, workflows: Iterable[WorkflowDefinition]) -> Registration:
+    """Routes of all declared types and prefixes; `mark` changes when anything in them does.
+
+    The store takes one route for an event: that of its type, else of the longest prefix. So each route also holds what
+    shorter prefixes start. Of several versions of a workflow the highest is started; all are known.
+    """
+    all_versions = tuple(workflows)
+    newest: dict[str, WorkflowDefinition] = {}
+    for workflow in all_versions:
+        known = newest.get(workflow.name)
+        if known is None or workflow.version > known.version:
+            newest[workflow.name] = workflow
+    starts: dict[str, dict[str, StartRoute]] = {event_type: {} for event_type in events.types}
+    for workflow in newest.values():
+        if workflow.event is None:
+            continue
+        route = StartRoute(workflow.name, workflow.version, workflow.template, workflow.restart)
+        for event_type, found in starts.items():
+            if workflow.event.matches(event_type) or any(covers(each, event_type) for each in workflow.event.types):
+                found[workflow.name] = route
+    routes = {
+        event_type: Route(
+            needs_subject=definition.subject is not None
+            or any("subject" in route.template for route in starts[event_type].values()),
+            starts=tuple(route for _, route in sorted(starts[event_type].items())),
+        )
+        for event_type, definition in sorted(events.types.items())
+    }
+    knows = tuple(sorted(workflow.label for workflow in all_versions))
+    content = msgspec.json.encode([list(routes.items()), knows])
+    return Registration(hashlib.sha256(content).hexdigest()[:_MARK_LENGTH], routes, knows)
