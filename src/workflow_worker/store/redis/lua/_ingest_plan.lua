@@ -1,0 +1,97 @@
+-- What one ingest is going to write, collected while it only reads; _ingest_write performs it.
+local runs, touched, leased, ready, wakes_off, hints = {}, {}, {}, {}, {}, {}
+local letters, counts, subjects, early, born, purged, seen = {}, {}, {}, {}, {}, {}, {}
+
+local function count(name, by)
+  counts[name] = (counts[name] or 0) + (by or 1)
+end
+
+-- One run as it will be: read from its hash at the first mention. Nil if there is none.
+local function run_of(ref)
+  local run = runs[ref]
+  if run == nil then
+    local h = call('HMGET', P .. 'run:' .. ref, 'status', 'version', 'owner', 'token', 'cid', 'mails', 'takeovers',
+      'created', 'rejected')
+    run = h[1] and { ref = ref, status = h[1], kind = string.match(ref, '^[^:]*') .. '@' .. h[2], version = h[2],
+      owner = h[3], token = h[4], cid = h[5], mails = tonumber(h[6] or 0), takeovers = h[7] or '0', created = h[8],
+      rejected = h[9], mail = {} }
+    runs[ref] = run
+  end
+  return run or nil
+end
+
+local function is_ended(run)
+  return run.status == 'completed' or run.status == 'failed' or run.status == 'cancelled'
+end
+
+local function touch(run)
+  if not run.touched then
+    run.touched = true
+    touched[#touched + 1] = run
+  end
+end
+
+local function lease(run)
+  if not run.new then wakes_off[#wakes_off + 1] = run.ref end
+  run.token, run.owner, run.leased = raise_token(run.token), session, true
+  leased[#leased + 1] = run
+  touch(run)
+end
+
+-- A run with something to do that nobody holds: leased where there is room, else once in `ready`.
+local function place(run)
+  if run.status == 'suspended' then return end
+  if #leased < room and knows[run.kind] then
+    lease(run)
+  elseif run.owner ~= 'ready' then
+    if not run.new then wakes_off[#wakes_off + 1] = run.ref end
+    run.owner = 'ready'
+    ready[#ready + 1] = run
+    touch(run)
+  end
+end
+
+local function plan_letter(fields, first, reason, run, start)
+  letters[#letters + 1] = { fields, first, reason, run, start }
+end
+
+-- Appends to a mailbox; false when it is at its cap: then the copy is a dead letter of that run.
+local function put(run, item, fields, first)
+  if run.mails >= mailbox_cap then
+    plan_letter(fields or cmsgpack.unpack(item), first, 'too many: mail of the run', run.ref)
+    return false
+  end
+  run.mails = run.mails + 1
+  run.mail[#run.mail + 1] = item
+  touch(run)
+  count('deliveries')
+  return true
+end
+
+-- The live runs of a subject, as they will be; read once.
+local function runs_of(subject)
+  local found = subjects[subject]
+  if not found then
+    local packed = call('HGET', P .. 'subjects', subject)
+    found = packed and cmsgpack.unpack(packed) or {}
+    subjects[subject] = found
+  end
+  return found
+end
+
+-- The early list of a subject: how many are stored, whether they will be gone, and what will be added.
+local function early_of(subject)
+  local list = early[subject]
+  if not list then
+    list = { stored = any_early and call('LLEN', P .. 'early:' .. subject) or 0, added = {}, claimed = false }
+    early[subject] = list
+  end
+  return list
+end
+
+local function keep_early(found, item, to)
+  local list = early_of(found.subject)
+  if list.stored + #list.added >= early_cap then return false end
+  list.added[#list.added + 1] = cmsgpack.pack({ now + early_ttl, found.type, item, unpack(to) })
+  return true
+end

@@ -1,0 +1,64 @@
+-- Reads one entry's fields once: a table of what routing needs, or the reason why it is dead. Writes nothing.
+local function is_utf8(text)
+  if not string.find(text, '[\128-\255]') then return true end
+  text = string.gsub(text, '[\194-\223][\128-\191]', '\n')
+  text = string.gsub(text, '\224[\160-\191][\128-\191]', '\n')
+  text = string.gsub(text, '[\225-\236\238\239][\128-\191][\128-\191]', '\n')
+  text = string.gsub(text, '\237[\128-\159][\128-\191]', '\n')
+  text = string.gsub(text, '\240[\144-\191][\128-\191][\128-\191]', '\n')
+  text = string.gsub(text, '[\241-\243][\128-\191][\128-\191][\128-\191]', '\n')
+  text = string.gsub(text, '\244[\128-\143][\128-\191][\128-\191]', '\n')
+  return not string.find(text, '[\128-\255]')
+end
+
+-- The known fields of an entry; a name given twice counts with its last value, an empty value is none.
+local function read_entry(id, fields)
+  local found = { entry = id, fields = fields, via_bytes = 0 }
+  for i = 1, #fields - 1, 2 do
+    local name, value = fields[i], fields[i + 1]
+    if name == 'id' or name == 'type' or name == 'subject' or name == 'workflow' or name == 'run' then
+      found[name] = value ~= '' and value or nil
+    elseif name == 'via' then
+      found.via = value ~= '' and value or nil
+      found.via_bytes = found.via_bytes + 3 + #value
+    end
+  end
+  if found.via then
+    local word, ref = string.match(found.via, '^(%l+) (.*)$')
+    if word == 'copy' or word == 'start' then found.alone, found.may_start = ref, word == 'start' end
+  end
+  return found
+end
+
+-- The first check that fails decides; nil when the entry can be routed.
+local function refuse(found)
+  local text = table.concat(found.fields)
+  if #text - found.via_bytes > max_bytes then return 'too big' end
+  if string.find(text, '[\128-\255]') then
+    for i = 1, #found.fields do
+      if not is_utf8(found.fields[i]) then return 'not utf-8' end
+    end
+  end
+  local kind, workflow = found.type, found.workflow
+  if not kind then return 'no type' end
+  if string.sub(kind, 1, 3) == 'wf.' then return 'malformed: type begins with wf.' end
+  if workflow or found.run then
+    if not found.run then return 'malformed: addressed without run' end
+    if not workflow then return 'malformed: addressed without workflow' end
+    if string.find(workflow, ':', 1, true) then return 'malformed: workflow name with a colon' end
+    found.address = workflow .. ':' .. found.run
+  end
+  local route = find_route(kind)
+  if not route then return 'undeclared' end
+  found.route, found.event_id = route, found.id or found.entry
+  found.targets, found.missing = {}, false
+  for i = 1, #route[2] do
+    local run_id = make_run_id(route[2][i][3], found.event_id, found.subject)
+    if run_id then
+      found.targets[#found.targets + 1] = { route[2][i], route[2][i][1] .. ':' .. run_id }
+    else
+      found.missing = true
+    end
+  end
+  if not found.subject and (route[1] or (found.missing and not found.address)) then return 'subject missing' end
+end

@@ -1,0 +1,118 @@
+-- One entry's recipients: one copy each, however many ways lead there. Nothing is written here.
+local function packed(found)
+  if not found.item then
+    table.insert(found.fields, 1, found.entry)
+    found.item = cmsgpack.pack(found.fields)
+    table.remove(found.fields, 1)
+  end
+  return found.item
+end
+
+local function deliver(found, run)
+  found.got[run.ref] = true
+  found.got[#found.got + 1] = run.ref
+  if not put(run, packed(found), found.fields, 1) then return end
+  if run.owner ~= '' and run.owner ~= 'ready' and run.owner ~= 'parked' then
+    if not run.leased then hints[#hints + 1] = run end
+  elseif run.owner ~= 'parked' then
+    place(run)
+  end
+end
+
+-- Every run that one entry creates gets its own copy of the early events, but for those that its own wait had.
+local function take_early(found, run)
+  local list = found.claimed
+  if not list then
+    local kept = early_of(found.subject)
+    list = kept.stored > 0 and call('LRANGE', P .. 'early:' .. found.subject, 0, -1) or {}
+    for i = 1, #kept.added do list[#list + 1] = kept.added[i] end
+    if kept.stored > 0 then kept.claimed = true end
+    kept.stored, kept.added = 0, {}
+    for i = 1, #list do list[i] = cmsgpack.unpack(list[i]) end
+    count('claimed', #list)
+    found.claimed = list
+  end
+  for i = 1, #list do
+    local had = false
+    for j = 4, #list[i] do had = had or list[i][j] == run.ref end
+    if not had then put(run, list[i][3], nil, 2) end
+  end
+end
+
+-- A new run, or a new incarnation of an ended one, whose token goes on rising.
+local function create(found, ref, start, old)
+  local subject = found.subject
+  found.got[ref] = true
+  found.got[#found.got + 1] = ref
+  local live = subject and runs_of(subject)
+  if live and #live >= subject_cap then
+    return plan_letter(found.fields, 1, 'too many: live runs of the subject', ref, true)
+  end
+  if old then purged[#purged + 1] = ref end
+  local run = { ref = ref, new = true, status = 'pending', version = start[2], kind = start[1] .. '@' .. start[2],
+    owner = '', token = raise_token(old and old.token), cid = '', mails = 0, takeovers = '0', created = now, mail = {},
+    start = packed(found), subject = subject }
+  runs[ref] = run
+  born[#born + 1] = run
+  touch(run)
+  if live then
+    live[#live + 1], live.changed = ref, true
+    if any_early or early[subject] then take_early(found, run) end
+  end
+  place(run)
+end
+
+local function start_of(route, workflow)
+  for i = 1, #route[2] do
+    if route[2][i][1] == workflow then return route[2][i] end
+  end
+end
+
+-- A redriven copy: for its run alone. A start event creates the run when it is missing or ended by a rejected start.
+local function to_its_run(found)
+  local ref = found.alone
+  local run = run_of(ref)
+  if run and not is_ended(run) then return deliver(found, run) end
+  local start = found.may_start and start_of(found.route, string.match(ref, '^[^:]*'))
+  if not start or (run and not run.rejected) then return run and 'run ended' or 'no such run' end
+  create(found, ref, start, run)
+end
+
+-- Returns the refusal; nil when the entry was delivered or is early.
+local function to_everyone(found)
+  local subject, ended, targets = found.subject, false, found.targets
+  if found.address then targets = { { start_of(found.route, found.workflow), found.address } } end
+  for i = 1, #targets do
+    local start, ref = targets[i][1], targets[i][2]
+    local run = run_of(ref)
+    if run and not is_ended(run) then
+      if not found.got[ref] then deliver(found, run) end
+    elseif not start then
+      return run and 'run ended' or 'no such run'
+    elseif not run or start[4] or run.rejected then
+      create(found, ref, start, run)
+    else
+      ended = true
+    end
+  end
+  local direct = #found.got > 0 or ended or found.address
+  if subject then
+    local live = runs_of(subject)
+    for i = 1, #live do
+      if not found.got[live[i]] then deliver(found, run_of(live[i])) end
+    end
+    if any_waits then
+      local waiting = call('SMEMBERS', P .. 'waits:' .. #found.type .. ':' .. found.type .. ':' .. subject)
+      table.sort(waiting)
+      for i = 1, #waiting do
+        if not found.got[waiting[i]] then deliver(found, run_of(waiting[i])) end
+      end
+    end
+    local beside = #found.got > 0 and not direct and #live == 0
+    if beside and keep_early(found, packed(found), found.got) then count('kept') end
+  end
+  if #found.got > 0 then return end
+  if ended then return 'duplicate' end
+  if not subject then return 'nobody can receive it' end
+  if not keep_early(found, packed(found), {}) then return 'too many: early events of the subject' end
+end

@@ -1,0 +1,58 @@
+-- Sessions past their expiry are marked, and reaped a third of LEASE_TTL later unless they renew. Two steps, because a
+-- server that was frozen finds every session expired at its first tick. Needs _now, _tokens, _runs.
+local function mark_sessions()
+  local cut = call('ZRANGEBYSCORE', P .. 'sessions', '(' .. (now + ttl), '+inf')
+  for i = 1, #cut do call('ZADD', P .. 'sessions', now + ttl, cut[i]) end
+  local expired = call('ZRANGEBYSCORE', P .. 'sessions', '-inf', now)
+  for i = 1, #expired do
+    local marked = tonumber(call('ZSCORE', P .. 'marked', expired[i]))
+    if not marked or marked > now then
+      call('ZADD', P .. 'marked', now, expired[i])
+      marked = now
+    end
+    if now - marked >= math.floor(ttl / 3) then
+      call('ZADD', P .. 'reaping', now, expired[i])
+      call('ZREM', P .. 'sessions', expired[i])
+      call('ZREM', P .. 'marked', expired[i])
+    end
+  end
+end
+
+-- A run whose holders die again and again without a record is a poison pill and suspended.
+local function take_over(session, ref)
+  local run = call('HMGET', P .. 'run:' .. ref, 'token', 'status', 'takeovers', 'strikes', 'created')
+  local strikes, status = tonumber(run[4] or 0) + 1, run[2]
+  local fields = { 'takeovers', tonumber(run[3] or 0) + 1, 'strikes', strikes }
+  if strikes > max_takeovers then
+    status = 'suspended'
+    call('ZADD', P .. 'index:suspended', run[5], ref)
+    for _, part in ipairs({ 'status', status, 'error', poison, 'updated', now }) do fields[#fields + 1] = part end
+  end
+  to_ready(ref, session, run[1], status, fields)
+end
+
+local function reap_sessions(left)
+  mark_sessions()
+  local moved, dying = 0, call('ZRANGE', P .. 'reaping', 0, -1)
+  for i = 1, #dying do
+    if moved >= left then break end
+    local refs, taken, rest = call('HKEYS', P .. 'held:' .. dying[i]), 0, false
+    for j = 1, #refs do
+      if refs[j] ~= '#' then
+        if moved + taken >= left then
+          rest = true
+          break
+        end
+        take_over(dying[i], refs[j])
+        taken = taken + 1
+      end
+    end
+    if taken > 0 then call('HINCRBY', P .. 'stat', 'takeovers', taken) end
+    if not rest then
+      call('DEL', P .. 'held:' .. dying[i])
+      call('ZREM', P .. 'reaping', dying[i])
+    end
+    moved = moved + math.max(1, taken)
+  end
+  return moved
+end

@@ -1,0 +1,301 @@
+"""`RedisStore`: one short method per verb: encode, call the script, decode. What a verb does stands in its script."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from workflow_worker.model.deadletter import DeadLetter
+from workflow_worker.model.ids import CANCEL_TYPE, RunRef, SessionId, run_ref
+from workflow_worker.model.run import RunStatus, RunView
+from workflow_worker.store.redis import encoding
+from workflow_worker.store.redis.auditing import Ledger
+from workflow_worker.store.redis.calls import Caller, Durability
+from workflow_worker.store.redis.keys import prefix_of
+from workflow_worker.store.redis.streams import Wakening, listen
+from workflow_worker.store.transitions import (
+    POISON_ERROR,
+    Audit,
+    Commit,
+    CommitOutcome,
+    Depth,
+    Ingest,
+    IngestOutcome,
+    Limits,
+    Loaded,
+    OperatorWord,
+    Publish,
+    Published,
+    Registration,
+    Renewed,
+    Route,
+    RunPage,
+    RunQuery,
+    SessionLost,
+    Stale,
+    Ticked,
+    Unregistered,
+)
+
+PER_CALL = 200
+"""Entries or runs that one script may touch: none holds the server for long."""
+
+_PAGE = 500
+_STREAM_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+
+
+class RedisStore:
+    """The Store on one Redis or Valkey server. Verbs and refusals: `Store`.
+
+    `client` is for short calls and `blocking` for sleeping and listening (no read time-out of its own); both without
+    retries of the library and without decoding of replies. `clock` gives milliseconds instead of the server's time: for
+    tests. An ingest may raise `Refused` too: its script failed on an entry, nothing was written, quarantine it.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        blocking: Redis,
+        *,
+        namespace: str,
+        partition: int = 0,
+        limits: Limits | None = None,
+        durability: Durability = "relaxed",
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._client, self._blocking = client, blocking
+        self._limits = limits or Limits()
+        self._clock = clock
+        self.prefix = prefix_of(namespace, partition)
+        self._caller = Caller(client, self.prefix, durability)
+        self._call = self._caller.call
+        self._wakening = Wakening(blocking, self.prefix)
+
+    def _now(self) -> int | str:
+        return "" if self._clock is None else self._clock()
+
+    # ---- producers and declarations
+    async def register(self, registration: Registration) -> None:
+        """See `Store.register`."""
+        flat: list[str | bytes | int] = []
+        for event_type, route in registration.routes.items():
+            flat += (event_type, msgspec.msgpack.encode(route))
+        knows = msgspec.msgpack.encode(registration.knows)
+        await self._call("register", self._now(), registration.mark, knows, *flat)
+
+    async def publish(self, items: Sequence[Publish]) -> list[Published]:
+        """See `Store.publish`.
+
+        Raises:
+            ValueError: More than 200 items, or only one of `workflow` and `run` is given.
+        """
+        if len(items) > PER_CALL:
+            raise ValueError(f"{len(items)} events in one call: at most {PER_CALL}")
+        if any((item.workflow is None) != (item.run is None) for item in items):
+            raise ValueError("an addressed event names workflow and run, or neither")
+        if not items:
+            return []
+        flat = encoding.encode_publish(items)
+        return encoding.decode_published(await self._caller.call_durably("publish", self._now(), *flat))
+
+    # ---- sessions
+    async def open(self, session: SessionId) -> None:
+        """See `Store.open`."""
+        await self._call("open", self._now(), session, self._limits.lease_ttl_ms, uuid.uuid4().hex)
+
+    async def close(self, session: SessionId) -> bool:
+        """See `Store.close`."""
+        return await self._call("close", self._now(), session) == b"ok"
+
+    async def renew(self, session: SessionId, known: Sequence[tuple[RunRef, int]]) -> Renewed | SessionLost:
+        """See `Store.renew`."""
+        flat = [part for pair in known for part in pair]
+        reply = await self._call("renew", self._now(), session, self._limits.lease_ttl_ms, *flat)
+        return SessionLost() if reply[0] == b"lost" else encoding.decode_renewed(reply)
+
+    # ---- runs
+    async def ingest(self, request: Ingest) -> IngestOutcome:
+        """See `Store.ingest`.
+
+        Raises:
+            Refused: The script failed on what it read, nothing was written.
+        """
+        limits = self._limits
+        reply = await self._call(
+            *("ingest", self._now(), request.session, request.number, max(0, min(request.room, PER_CALL))),
+            *(request.mark, request.cursor, 1 if request.quarantine else 0),
+            request.reason or "ingest failed on it",
+            *(limits.max_event_bytes, limits.mailbox_cap, limits.early_cap, limits.subject_cap),
+            limits.early_event_ttl_ms,
+        )
+        match reply[0]:
+            case b"lost":
+                return SessionLost()
+            case b"stale":
+                return Stale()
+            case b"unregistered":
+                return Unregistered()
+            case _:
+                return encoding.decode_ingested(reply)
+
+    async def load(self, session: SessionId, ref: RunRef, token: int) -> Loaded | None:
+        """See `Store.load`."""
+        reply = await self._call("load", self._now(), session, ref, token)
+        return None if reply[0] == b"gone" else encoding.decode_loaded(reply)
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
+        """See `Store.commit`.
+
+        Raises:
+            ValueError: More than 200 commits.
+        """
+        if len(commits) > PER_CALL:
+            raise ValueError(f"{len(commits)} commits in one call: at most {PER_CALL}")
+        flat = encoding.encode_commits(commits)
+        reply = await self._caller.call_durably("commit", self._now(), self._limits.mailbox_cap, *flat)
+        return encoding.decode_outcomes(reply)
+
+    async def hand_back(self, session: SessionId, ref: RunRef, token: int, delay_ms: int = 0) -> bool:
+        """See `Store.hand_back`."""
+        return await self._call("hand_back", self._now(), session, ref, token, delay_ms) == b"ok"
+
+    async def tick(self, limit: int = 200) -> Ticked:
+        """See `Store.tick`."""
+        limits = self._limits
+        now, moved, full, due = await self._call(
+            *("tick", self._now(), max(1, min(limit, PER_CALL)), limits.lease_ttl_ms, limits.max_takeovers),
+            *(POISON_ERROR, limits.dedup_window_ms, limits.retention_ms, limits.retention_runs),
+        )
+        return Ticked(now, moved, full == 1, int(due) if due else None)
+
+    async def wait_for_work(self, timeout_ms: int) -> bool:
+        """See `Store.wait_for_work`."""
+        return await self._wakening.sleep(timeout_ms)
+
+    def hints(self, session: SessionId) -> AsyncIterator[RunRef]:
+        """See `Store.hints`."""
+        return listen(self._blocking, self.prefix, session)
+
+    # ---- operators
+    async def cancel(self, ref: RunRef, by: str, reason: str) -> OperatorWord:
+        """See `Store.cancel`."""
+        data = msgspec.json.encode({"by": by, "reason": reason})
+        return (await self._call("cancel", self._now(), ref, CANCEL_TYPE, data)).decode()
+
+    async def resume(self, ref: RunRef, record: bytes, by: str) -> OperatorWord:
+        """See `Store.resume`."""
+        del by  # the record names the person
+        return (await self._call("resume", self._now(), ref, record)).decode()
+
+    async def redrive(self, dead_id: str, by: str) -> OperatorWord:
+        """See `Store.redrive`."""
+        del by
+        if not _STREAM_ID.fullmatch(dead_id):
+            return "gone"
+        return (await self._call("redrive", self._now(), dead_id)).decode()
+
+    async def drop(self, dead_id: str, by: str) -> OperatorWord:
+        """See `Store.drop`."""
+        del by
+        if not _STREAM_ID.fullmatch(dead_id):
+            return "gone"
+        return (await self._call("drop", self._now(), dead_id)).decode()
+
+    # ---- views
+    async def run(self, ref: RunRef) -> RunView | None:
+        """See `Store.run`."""
+        return (await self._views([ref]))[0]
+
+    async def runs(self, query: RunQuery) -> RunPage:
+        """See `Store.runs`."""
+        index, status = "index", query.status
+        if status is RunStatus.SUSPENDED:
+            index = "index:suspended"
+        if status is None and not query.workflow and not query.subject:
+            return await self._newest(query.limit)
+        found: list[RunRef] = []
+        offset, looked = 0, _PAGE
+        while looked == _PAGE:
+            looked, *refs = await self._call(
+                "page", index, offset, _PAGE, status or "", query.workflow or "", query.subject or ""
+            )
+            offset += looked
+            found += [RunRef(ref.decode()) for ref in refs]
+        views = await self._views(found[: query.limit])
+        return RunPage(tuple(view for view in views if view is not None), len(found))
+
+    async def _newest(self, limit: int) -> RunPage:
+        total: int = await self._caller.read("ZCARD", self.prefix + "index")
+        refs: list[bytes] = await self._caller.read("ZREVRANGE", self.prefix + "index", 0, limit - 1) if limit else []
+        views = await self._views([RunRef(ref.decode()) for ref in refs])
+        return RunPage(tuple(view for view in views if view is not None), total)
+
+    async def _views(self, refs: list[RunRef]) -> list[RunView | None]:
+        views: list[RunView | None] = []
+        for start in range(0, len(refs), PER_CALL):
+            part = refs[start : start + PER_CALL]
+            reply = await self._call("view", *part)
+            views += map(encoding.decode_view, part, reply)
+        return views
+
+    async def find_runs(self, run_id: str) -> list[RunRef]:
+        """See `Store.find_runs`. Any workflow that can have a run stands in a route: none is ever removed there."""
+        flat: Any = await self._caller.read("HVALS", self.prefix + "routes")
+        workflows: set[str] = set()
+        for packed in flat:
+            value = msgspec.msgpack.decode(packed)
+            if value and isinstance(value[0], bool):
+                workflows.update(start.workflow for start in msgspec.convert(value, Route).starts)
+        refs = [run_ref(workflow, run_id) for workflow in sorted(workflows)]
+        views = await self._views(refs)
+        return [ref for ref, view in zip(refs, views, strict=True) if view is not None]
+
+    async def history(self, ref: RunRef) -> list[bytes]:
+        """See `Store.history`; empty when there is no such run."""
+        return await self._caller.read("LRANGE", self.prefix + "history:" + ref, 0, -1)
+
+    async def start_event(self, ref: RunRef) -> tuple[str, ...] | None:
+        """See `Store.start_event`."""
+        packed = await self._caller.read("HGET", self.prefix + "run:" + ref, "start")
+        return None if packed is None else encoding.decode_start(packed)
+
+    async def dead_letters(self, limit: int = 100, after: str = "") -> list[DeadLetter]:
+        """See `Store.dead_letters`."""
+        found: list[DeadLetter] = []
+        while len(found) < limit:
+            since = f"({after}" if after else "-"
+            entries = await self._call("letters", since, "+", _PAGE)
+            if not entries:
+                break
+            after = entries[-1][0].decode()
+            found += [encoding.decode_letter(entry) for entry in entries if not entry[1]]
+        return found[:limit]
+
+    async def dead_letter(self, dead_id: str) -> DeadLetter | None:
+        """See `Store.dead_letter`."""
+        if not _STREAM_ID.fullmatch(dead_id):
+            return None
+        entries = await self._call("letters", dead_id, dead_id, 1)
+        return encoding.decode_letter(entries[0]) if entries else None
+
+    async def depth(self) -> Depth:
+        """See `Store.depth`."""
+        return Depth(*await self._call("depth"))
+
+    async def audit(self) -> Audit:
+        """See `Store.audit`. In pages of 500 runs; on a busy store sums over several pages are left out."""
+        ledger = Ledger()
+        ledger.take(await self._call("audit", 0))
+        while ledger.cursor:
+            ledger.take(await self._call("audit", ledger.cursor))
+        return ledger.result()
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`."""
+        await self._blocking.aclose()
+        await self._client.aclose()
