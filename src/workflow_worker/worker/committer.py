@@ -1,0 +1,74 @@
+"""Group commit: whatever is ready goes in one call; each run learns what became of its part.
+
+While one call is under way the next batch gathers, so the batch size follows the load by itself: one run on an idle
+worker, two hundred on a busy one.
+"""
+
+from __future__ import annotations
+
+from workflow_worker.model.environment import Environment
+from workflow_worker.store.protocol import Store
+from workflow_worker.store.transitions import Commit, CommitOutcome, Mode
+from workflow_worker.worker.clock import ServerClock
+from workflow_worker.worker.executor import RunExecutor
+from workflow_worker.worker.holdings import Holdings
+from workflow_worker.worker.part import Patience
+from workflow_worker.worker.planning import MOST_PER_CALL
+
+
+class Committer:
+    """Loop: gather, commit, tell."""
+
+    def __init__(
+        self, store: Store, holdings: Holdings, patience: Patience, clock: ServerClock, environment: Environment
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._patience = patience
+        self._clock = clock
+        self._fault = environment.fault
+
+    async def run(self) -> None:
+        """Commit until cancelled; an unanswered batch is repeated unchanged."""
+        holdings = self._holdings
+        while True:
+            await holdings.commit_wanted.wait()
+            executors = holdings.take_commits(MOST_PER_CALL)
+            if executors:
+                await self._commit(executors)
+
+    async def _commit(self, executors: list[RunExecutor]) -> None:
+        holdings, fault = self._holdings, self._fault
+        session = holdings.session
+        batch: list[tuple[RunExecutor, Commit]] = []
+        for executor in executors:
+            commit = holdings.guard(RunExecutor.build_commit, executor)
+            if commit is None:
+                continue
+            batch.append((executor, commit))
+            if commit.mode is not Mode.KEEP:
+                holdings.recording(executor)
+        if not batch:
+            return
+        commits = [commit for _, commit in batch]
+        holdings.start_waiting()
+        holdings.changed.set()
+        if fault is not None:
+            fault("commit.before")
+        outcomes = await self._patience.call(
+            lambda: self._store.commit(commits), wanted=lambda: holdings.session == session
+        )
+        if fault is not None:
+            fault("commit.done")
+        if outcomes is None:
+            return  # the session was lost meanwhile, and with it all of these runs
+        for (executor, commit), outcome in zip(batch, outcomes, strict=True):
+            self._tell(executor, commit, outcome)
+
+    def _tell(self, executor: RunExecutor, commit: Commit, outcome: CommitOutcome) -> None:
+        self._clock.observe(outcome.now)
+        if not self._holdings.holds(executor) or executor.token != commit.token:
+            return
+        if commit.mode is not Mode.KEEP and (outcome.held or outcome.word == "mail"):
+            self._holdings.still_executing(executor)
+        self._holdings.guard(RunExecutor.commit_answered, executor, outcome)

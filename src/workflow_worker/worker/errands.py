@@ -1,0 +1,53 @@
+"""Errands: what runs need of the store besides commits: their history, and to be handed back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from workflow_worker.model.ids import RunRef
+from workflow_worker.store.protocol import Store
+from workflow_worker.worker.clock import ServerClock
+from workflow_worker.worker.executor import RunExecutor
+from workflow_worker.worker.holdings import Holdings
+from workflow_worker.worker.part import Patience
+
+_AT_ONCE = 64
+
+
+class Errands:
+    """Loop: load histories and hand runs back, as many at a time as fit one burst of requests."""
+
+    def __init__(self, store: Store, holdings: Holdings, patience: Patience, clock: ServerClock) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._patience = patience
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        holdings = self._holdings
+        while True:
+            await holdings.errand_wanted.wait()
+            holdings.errand_wanted.clear()
+            while loads := holdings.take_loads(_AT_ONCE):
+                await asyncio.gather(*(self._load(executor) for executor in loads))
+            for ref, token, delay_ms in holdings.take_hand_backs():
+                await self._hand_back(ref, token, delay_ms)
+            holdings.changed.set()
+
+    async def _load(self, executor: RunExecutor) -> None:
+        holdings, session = self._holdings, self._holdings.session
+        ref, token = executor.ref, executor.token
+        loaded = await self._patience.call(
+            lambda: self._store.load(session, ref, token), wanted=lambda: holdings.session == session
+        )
+        if loaded is not None:
+            self._clock.observe(loaded.now)
+        if holdings.session == session:
+            holdings.loaded(executor, loaded)
+
+    async def _hand_back(self, ref: RunRef, token: int, delay_ms: int) -> None:
+        holdings, session = self._holdings, self._holdings.session
+        await self._patience.call(
+            lambda: self._store.hand_back(session, ref, token, delay_ms), wanted=lambda: holdings.session == session
+        )

@@ -1,0 +1,45 @@
+"""`Progress`: what a run has done in memory and the store does not know yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from workflow_worker.model.event import Event
+
+
+@dataclass(slots=True)
+class Progress:
+    """Grows between two commits; one commit writes all of it or nothing."""
+
+    records: list[bytes] = field(default_factory=list[bytes])
+    taken: int = 0
+    last_taken: str = ""
+    rejects: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    waits_added: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    waits_removed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    state: bytes | None = None
+    attempts: int = 0
+    events: list[tuple[str, Event, float]] = field(default_factory=list[tuple[str, Event, float]])
+    """Events taken in, by mailbox entry, and when they came into this worker's hands (monotonic seconds)."""
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something that must be written."""
+        return (
+            bool(self.records or self.taken or self.waits_added or self.waits_removed or self.rejects)
+            or self.state is not None
+        )
+
+    def before(self, later: Progress) -> Progress:
+        """This progress, refused by the store, with what came after it."""
+        return Progress(
+            records=self.records + later.records,
+            taken=self.taken + later.taken,
+            last_taken=later.last_taken or self.last_taken,
+            rejects=self.rejects + later.rejects,
+            waits_added=self.waits_added + later.waits_added,
+            waits_removed=self.waits_removed + later.waits_removed,
+            state=later.state if later.state is not None else self.state,
+            attempts=self.attempts + later.attempts,
+            events=self.events + later.events,
+        )
