@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,21 +44,36 @@ class World:
     gate: asyncio.Event
 
 
+@dataclass(frozen=True)
+class OrderPlaced:
+    order_id: str
+    how: str = "plain"
+
+
+@dataclass(frozen=True)
+class OrderPacked:
+    order_id: str
+    tracking: str
+
+
+Way = Callable[[OrderPlaced], Awaitable[str]]
+
+
 def make_app(world: World) -> App:
     app = App("test")
+    app.event("order.placed", subject="order_id")(OrderPlaced)
+    app.event("order.packed", subject="order_id")(OrderPacked)
+    ways = make_ways(app, world)
 
-    @app.event("order.placed", subject="order_id")
-    @dataclass(frozen=True)
-    class OrderPlaced:
-        order_id: str
-        how: str = "plain"
+    @app.workflow(on=OrderPlaced, id="order-{order_id}")
+    async def fulfil(order: OrderPlaced) -> str:
+        return await ways[order.how](order)
 
-    @app.event("order.packed", subject="order_id")
-    @dataclass(frozen=True)
-    class OrderPacked:
-        order_id: str
-        tracking: str
+    assert fulfil.name == "fulfil"
+    return app
 
+
+def make_ways(app: App, world: World) -> dict[str, Way]:
     def perform(name: str) -> None:
         world.calls.append((name, action.attempt))
         left = world.failures.get(name)
@@ -85,33 +100,33 @@ def make_app(world: World) -> App:
         await world.gate.wait()
         return order_id
 
-    @app.workflow(on=OrderPlaced, id="order-{order_id}")
-    async def fulfil(order: OrderPlaced) -> str:
-        match order.how:
-            case "label":
-                return await print_label(order.order_id)
-            case "packed":
-                wf.state(status="waiting")
-                packed = await wf.wait_for(OrderPacked, timeout=30, default=None)
-                return packed.tracking if packed else "none"
-            case "sleep":
-                await asyncio.sleep(0.25)
-                return "slept"
-            case "slow":
-                return await slow(order.order_id)
-            case "declined":
-                try:
-                    return await charge(order.order_id)
-                except Declined as error:
-                    raise wf.Failed("declined") from error
-            case "broken":
-                raise RuntimeError("a bug")
-            case _:
-                payment = await charge(order.order_id)
-                label = await print_label(order.order_id)
-                return f"{payment} {label}"
+    async def pack(order: OrderPlaced) -> str:
+        wf.state(status="waiting")
+        packed = await wf.wait_for(OrderPacked, timeout=30, default=None)
+        return packed.tracking if packed else "none"
 
-    return app
+    async def nap(order: OrderPlaced) -> str:
+        await asyncio.sleep(0.25)
+        return "slept"
+
+    async def try_to_charge(order: OrderPlaced) -> str:
+        try:
+            return await charge(order.order_id)
+        except Declined as error:
+            raise wf.Failed("declined") from error
+
+    async def stumble(order: OrderPlaced) -> str:
+        raise RuntimeError("a bug")
+
+    async def sell(order: OrderPlaced) -> str:
+        payment = await charge(order.order_id)
+        label = await print_label(order.order_id)
+        return f"{payment} {label}"
+
+    async def dawdle(order: OrderPlaced) -> str:
+        return await slow(order.order_id)
+
+    return {"packed": pack, "sleep": nap, "slow": dawdle, "declined": try_to_charge, "broken": stumble, "plain": sell}
 
 
 class Rig:
@@ -167,6 +182,12 @@ class Rig:
             if view is not None and view.status in statuses:
                 return view
             assert time.monotonic() < deadline, f"{ref} is {view.status if view else 'missing'}, wanted {statuses}"
+            await asyncio.sleep(0.005)
+
+    async def until_slow(self) -> None:
+        deadline = time.monotonic() + 5
+        while ("slow", 1) not in self.world.calls:
+            assert time.monotonic() < deadline, "the slow action did not start"
             await asyncio.sleep(0.005)
 
     def result(self, view: RunView) -> Any:
@@ -292,8 +313,7 @@ async def test_mail_that_does_not_fit_is_a_dead_letter_and_the_run_goes_on(rig: 
 
 async def test_a_cancel_reaches_a_run_in_the_middle_of_an_action(rig: Rig) -> None:
     await rig.publish("order.placed", "o-1", how="slow")
-    while ("slow", 1) not in rig.world.calls:
-        await asyncio.sleep(0.005)
+    await rig.until_slow()
     assert await rig.store.cancel(RunRef("fulfil:order-o-1"), "tester", "enough") == "ok"
     await rig.until("o-1", RunStatus.CANCELLED)
 
@@ -310,8 +330,7 @@ async def test_a_drain_lets_the_attempt_end_and_hands_the_rest_back() -> None:
         worker = await rig.start("w1", concurrency_limit=1)
         for number in range(3):
             await rig.publish("order.placed", f"o-{number}", how="slow")
-        while ("slow", 1) not in rig.world.calls:
-            await asyncio.sleep(0.005)
+        await rig.until_slow()
         worker.drain()
         rig.world.gate.set()
         await asyncio.wait_for(rig.workers[0][1], 5)
@@ -325,11 +344,9 @@ async def test_a_drain_lets_the_attempt_end_and_hands_the_rest_back() -> None:
 
 async def test_a_worker_whose_session_was_taken_drops_its_runs_and_opens_another(rig: Rig) -> None:
     await rig.publish("order.placed", "o-1", how="slow")
-    while ("slow", 1) not in rig.world.calls:
-        await asyncio.sleep(0.005)
+    await rig.until_slow()
     (session,) = list(rig.store.partition.state.sessions)
-    while not await rig.store.close(SessionId(session)):
-        await asyncio.sleep(0)
+    assert await rig.store.close(SessionId(session))
     rig.world.gate.set()
     view = await rig.until("o-1", RunStatus.COMPLETED)
     assert view.token > 0
