@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from workflow_worker.app.arguments import Arguments
 from workflow_worker.app.places import place_of
-from workflow_worker.app.signatures import hints_of
+from workflow_worker.app.signatures import classes_around, hints_of
 from workflow_worker.errors.retry import RetryPolicy
 from workflow_worker.model.codec import PackedType, Unreadable, encode_packed
 from workflow_worker.model.exceptions import UsageError
@@ -152,6 +152,8 @@ class ActionDecorator(Protocol):
 class Action(Generic[P, R]):
     """A declared action. Await what a call returns, whether the function is async or not; `fn` is the function."""
 
+    __name__: str
+
     def __init__(self, definition: ActionDefinition, declare: Declare, options: CallOptions | None = None) -> None:
         self.definition = definition
         self.options = options
@@ -287,6 +289,7 @@ def define_action(
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise UsageError(f"action {fn.__qualname__} ({place_of(fn)}) is a generator; return a list instead")
     chosen = name or getattr(fn, "__name__", "")
+    nearby = classes_around(fn)
     return ActionDefinition(
         name=check_name("action", chosen),
         fn=fn,
@@ -294,7 +297,7 @@ def define_action(
         timeout_ms=None if timeout is None else _timeout_ms(timeout),
         retry=retry,
         place=place_of(fn),
-        names=names,
+        names=lambda: {**names(), **nearby},
     )
 
 

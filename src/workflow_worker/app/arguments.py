@@ -39,8 +39,15 @@ class Arguments:
             UsageError: One of them cannot be stored.
         """
         if self._is_simple and not kwargs and len(args) == len(self._names):
-            return encode_packed(dict(zip(self._names, args, strict=True)))
-        return encode_packed(self._signature.bind(*args, **kwargs).arguments)
+            given = dict(zip(self._names, args, strict=True))
+        else:
+            given = self._signature.bind(*args, **kwargs).arguments
+        try:
+            return encode_packed(given)
+        except UsageError:
+            for name, value in given.items():
+                _check_storable(name, value)
+            raise
 
     def decode(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments as the function takes them, each of its declared type.
@@ -97,6 +104,13 @@ class Arguments:
             return self.types[name].decode(raw)
         except Unreadable as error:
             raise Unreadable(f"{name}: {error}") from error
+
+
+def _check_storable(name: str, value: Any) -> None:
+    try:
+        encode_packed(value)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 _named: PackedType[dict[str, msgspec.Raw]] = PackedType(dict[str, msgspec.Raw])

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from workflow_worker.app.events import EventCatalogue, covers
+from workflow_worker.app.events import EventCatalogue
 from workflow_worker.app.workflows import WorkflowDefinition
 from workflow_worker.store.transitions import Registration, Route, StartRoute
 
@@ -17,8 +17,9 @@ _MARK_LENGTH = 16
 def registration(events: EventCatalogue, workflows: Iterable[WorkflowDefinition]) -> Registration:
     """Routes of all declared types and prefixes; `mark` changes when anything in them does.
 
-    The store takes one route for an event: that of its type, else of the longest prefix. So each route also holds what
-    shorter prefixes start. Of several versions of a workflow the highest is started; all are known.
+    An event belongs to one class, the one declared for its type or else for the longest prefix of it, and starts the
+    workflows `on` that class: a catch-all for ``github.*`` does not get what ``github.push`` has a class for. Of several
+    versions of a workflow the highest is started; all are known.
     """
     all_versions = tuple(workflows)
     newest: dict[str, WorkflowDefinition] = {}
@@ -31,9 +32,8 @@ def registration(events: EventCatalogue, workflows: Iterable[WorkflowDefinition]
         if workflow.event is None:
             continue
         route = StartRoute(workflow.name, workflow.version, workflow.template, workflow.restart)
-        for event_type, found in starts.items():
-            if workflow.event.matches(event_type) or any(covers(each, event_type) for each in workflow.event.types):
-                found[workflow.name] = route
+        for event_type in workflow.event.types:
+            starts[event_type][workflow.name] = route
     routes = {
         event_type: Route(
             needs_subject=definition.subject is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
@@ -30,3 +31,14 @@ def hints_of(kind: str, name: str, fn: Callable[..., Any], names: Mapping[str, A
             f"the annotations of {kind} {name!r} ({place_of(fn)}) cannot be resolved: {error}. Define or import the"
             " type at the top level of its module, and not under `if TYPE_CHECKING:`"
         ) from error
+
+
+def classes_around(fn: Callable[..., Any]) -> dict[str, type]:
+    """Classes defined so far in the function that `fn` is being declared in, as tests do; empty at module level."""
+    *_, enclosing, local, _name = ["", "", *fn.__qualname__.split(".")]
+    frame = inspect.currentframe() if local == "<locals>" else None
+    while frame is not None:
+        if frame.f_code.co_name == enclosing and frame.f_globals.get("__name__") == fn.__module__:
+            return {name: found for name, found in frame.f_locals.items() if isinstance(found, type)}
+        frame = frame.f_back
+    return {}

@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from workflow_worker.app.events import EventCatalogue, EventDefinition
 from workflow_worker.app.places import place_of
-from workflow_worker.app.signatures import hints_of
+from workflow_worker.app.signatures import classes_around, hints_of
 from workflow_worker.model.codec import JsonType, encode_json
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import UsageError
@@ -95,6 +95,8 @@ class Workflow(Generic[P, R]):
     """A declared workflow, for `Client.start` and tests. Calling it calls the function: it becomes part of the caller,
     not a run of its own."""
 
+    __name__: str
+
     def __init__(self, definition: WorkflowDefinition) -> None:
         self.definition = definition
         functools.update_wrapper(cast("Callable[..., Any]", self), definition.fn)
@@ -152,7 +154,8 @@ def define_workflow(
     template = (
         () if id_template is None or event is None else parse_template(id_template, event, f"{chosen!r} ({place})")
     )
-    return WorkflowDefinition(chosen, version, fn, event, template, restart, place, names)
+    nearby = classes_around(fn)
+    return WorkflowDefinition(chosen, version, fn, event, template, restart, place, lambda: {**names(), **nearby})
 
 
 def parse_template(text: str, event: EventDefinition, where: str) -> tuple[str, ...]:

@@ -108,17 +108,17 @@ def _written(encode: Callable[[Any], bytes], value: Any) -> bytes:
     try:
         raw = encode(value)
     except RecursionError:
-        raise UsageError("the value is nested too deep to be stored, or contains itself") from None  # a useless stack
+        raise UsageError("cannot be stored: nested too deep or contains itself") from None  # a useless stack
     except OverflowError as error:
-        raise UsageError(f"a number in the value does not fit 64 bits ({error}); pass it as text") from error
+        raise UsageError(f"cannot be stored: a number does not fit 64 bits ({error}); pass it as text") from error
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"{_shown(value)} cannot be stored: {error}. Use dataclasses, msgspec structs, pydantic models, dicts,"
+            f"cannot be stored: {error}. Use dataclasses, msgspec structs, pydantic models, dicts,"
             " lists, tuples, sets, str, int, float, bool, bytes, None, datetime, Decimal, UUID, enums"
         ) from error
     if len(raw) > MAX_VALUE_BYTES:
         raise UsageError(
-            f"the value takes {len(raw)} bytes, more than {MAX_VALUE_BYTES}; store it elsewhere, pass a key"
+            f"cannot be stored: {len(raw)} bytes are more than {MAX_VALUE_BYTES}; keep it elsewhere and pass its name"
         )
     return raw
 
@@ -145,14 +145,14 @@ def _to_plain(value: object) -> Any:
     """A pydantic model (recognised by its methods, never imported) becomes what it dumps to."""
     dump = getattr(type(value), "model_dump", None)
     if dump is None:
-        raise TypeError(f"there is no form for a {type(value).__qualname__}")
+        raise TypeError(f"there is no stored form of {type(value).__qualname__}")
     return dump(value, mode="json")
 
 
 def _from_plain(of: type, value: Any) -> Any:
     validate = getattr(of, "model_validate", None)
     if validate is None:
-        raise TypeError(f"there is no form for a {of.__qualname__}")
+        raise TypeError(f"there is no stored form of {of.__qualname__}")
     return validate(value)
 
 
@@ -164,10 +164,6 @@ def _readable(text: str) -> str:
     path = found.group(1).removeprefix("$").removeprefix(".")
     reason = text[: found.start()] + text[found.end() :]
     return f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason[:1].lower() + reason[1:]
-
-
-def _shown(value: Any) -> str:
-    return f"a {type(value).__qualname__}"
 
 
 def _shown_type(of: Any) -> str:
