@@ -18,8 +18,8 @@ def registration(events: EventCatalogue, workflows: Iterable[WorkflowDefinition]
     """Routes of all declared types and prefixes; `mark` changes when anything in them does.
 
     An event belongs to one class, the one declared for its type or else for the longest prefix of it, and starts the
-    workflows `on` that class: a catch-all for ``github.*`` does not get what ``github.push`` has a class for. Of several
-    versions of a workflow the highest is started; all are known.
+    workflows `on` that class: a catch-all for ``github.*`` does not get what ``github.push`` has a class for. Of
+    several versions of a workflow the highest is started; all are known.
     """
     all_versions = tuple(workflows)
     newest: dict[str, WorkflowDefinition] = {}

@@ -7,6 +7,7 @@ another run is on the loop, and what they ask for would land in that run's histo
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -30,8 +31,13 @@ class Graveyard:
         return len(self._buried)
 
     def bury(self, undead: object) -> None:
-        """Keep one that would not end."""
+        """Keep one that would not end, beyond the end of this object and of the interpreter.
+
+        A reference is leaked on purpose: collected at exit, the code would go on outside every run, where a call of an
+        action is a plain call with real effects, and might never stop.
+        """
         self._buried.append(undead)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(undead))
 
 
 def close_loop(loop: Loop, graveyard: Graveyard) -> None:
@@ -64,6 +70,8 @@ def _close_task(task: NumberedTask[Any], graveyard: Graveyard) -> None:
     # The future that it waited for holds the task, the task holds that future: marking both cancelled (callbacks are
     # dropped by the dead loop) leaves no cycle to the collector.
     waited_for: asyncio.Future[Any] | None = getattr(task, "_fut_waiter", None)
+    if waited_for is not None and not isinstance(waited_for, asyncio.Task):
+        waited_for.cancel()  # a gather passes it on to its children
     for future in (waited_for, task):
         if future is not None:
             _MARK_CANCELLED(future)

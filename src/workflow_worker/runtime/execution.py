@@ -376,10 +376,8 @@ class Execution:
         if self.finished:
             outcome, self._outcome = self._outcome, []
             for last in outcome[-1:]:
-                named = (
-                    replace(last, unmatched=self.unmatched) if isinstance(last, Complete | Fail | Cancelled) else last
-                )
-                state.append(named)
+                unmatched = isinstance(last, Complete | Fail | Cancelled) and self.unmatched
+                state.append(replace(last, unmatched=unmatched) if unmatched else last)
             return [*outcome[:-1], *state]
         found: list[Command] = [*self._ledger.commands(), *self._arrivals.commands(), *state]
         if not self._ledger.pending and not self._deadlock_told and not self._arrivals.awaited:

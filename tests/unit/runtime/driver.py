@@ -71,7 +71,7 @@ class Registry:
     def decode(self, event: Event, event_class: type | None = None) -> object:
         assert event_class is not None
         try:
-            return msgspec.json.decode(event.data, type=event_class)
+            return msgspec.json.decode(event.data, type=cast_any(event_class))
         except msgspec.ValidationError as error:
             raise EventRejected(str(error)) from error
 
@@ -192,7 +192,7 @@ class Driver:
 
     def result(self) -> Any:
         """The decoded result of a run that completed."""
-        return msgspec.json.decode(self.last(Complete).result)
+        return cast_any(msgspec.json.decode(self.last(Complete).result))
 
     def last(self, kind: type[C]) -> C:
         command = self.given[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -63,9 +63,9 @@ def main_of(seed: int) -> Callable[[], Coroutine[Any, Any, str]]:
     return main
 
 
-async def run(node: Node) -> Any:
+async def run(node: Node) -> None:
     """Execute one node."""
-    return await globals()[f"_{node[0]}"](node[1], node[2])
+    await CONSTRUCTS[node[0]](node[1], node[2])
 
 
 async def _act(me: int, _: list[Node]) -> None:
@@ -81,7 +81,7 @@ async def _event(me: int, _: list[Node]) -> None:
 
 
 async def _agen(me: int, _: list[Node]) -> None:
-    async def numbers() -> Any:
+    async def numbers() -> AsyncIterator[int]:
         try:
             while True:
                 yield await act(f"g{me}")
@@ -209,6 +209,29 @@ async def _queue(me: int, children: list[Node]) -> None:
 
 async def _state(me: int, _: list[Node]) -> None:
     wf.state(step=me, at=wf.time())
+
+
+CONSTRUCTS: dict[str, Callable[[int, list[Node]], Coroutine[Any, Any, None]]] = {
+    "act": _act,
+    "sleep": _sleep,
+    "event": _event,
+    "agen": _agen,
+    "seq": _seq,
+    "gather": _gather,
+    "group": _group,
+    "timeout": _timeout,
+    "wait_for": _wait_for,
+    "wait": _wait,
+    "completed": _completed,
+    "user_set": _user_set,
+    "shield": _shield,
+    "finally": _finally,
+    "cancel": _cancel,
+    "swallow": _swallow,
+    "lock": _lock,
+    "queue": _queue,
+    "state": _state,
+}
 
 
 def next_record(random: Random, driver: Driver) -> Record | None:

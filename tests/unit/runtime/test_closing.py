@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -48,7 +48,7 @@ async def swallows_errors_for_ever() -> None:
 
 
 @contextlib.asynccontextmanager
-async def compensating() -> AsyncIterator[None]:
+async def compensating() -> AsyncGenerator[None, None]:
     try:
         yield
     except BaseException:

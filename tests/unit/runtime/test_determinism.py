@@ -15,8 +15,8 @@ from tests.unit.runtime.programs import again, live, main_of
 from workflow_worker.model.command import (
     AddWait,
     CancelAction,
-    CancelTimer,
     Cancelled,
+    CancelTimer,
     Command,
     Complete,
     Fail,
