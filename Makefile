@@ -21,3 +21,50 @@ setup: $(STAMP) ## Make the environment in .venv
 lock: setup ## Write constraints.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 	  --custom-compile-command "make lock" pyproject.toml -o constraints.txt
+
+PYTEST := $(BIN)/python -m pytest
+SRC := src tests examples bench
+
+.PHONY: test
+test: setup ## Run all tests (embedded servers, no root, under 5 minutes on 2 cores)
+	$(PYTEST) -n 2 -m "not chaos"
+
+.PHONY: chaos
+chaos: setup ## Run the long tests under injected faults
+	$(PYTEST) -n 2 -m chaos --timeout 1800
+
+.PHONY: check
+check: setup ## Formatting, lint, types, import layers, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache > .lint-imports.log || { cat .lint-imports.log; exit 1; }
+	$(BIN)/codespell src tests examples bench docs README.md CHANGELOG.md CONTRIBUTING.md
+
+.PHONY: format
+format: setup ## Put code into the house's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: demo
+demo: setup ## See it all: 1,000 orders, two workers, one of them killed
+	$(BIN)/workflow-worker demo
+
+.PHONY: dev
+dev: setup ## Development mode with hot reload, for examples/orders.py
+	$(BIN)/workflow-worker dev examples/orders.py
+
+.PHONY: build
+build: setup ## Build examples/orders.py into dist/
+	$(BIN)/workflow-worker build examples/orders.py -o dist/
+
+.PHONY: start
+start: build ## Production mode: start what was built
+	$(BIN)/workflow-worker start "$$(ls -t dist/*.wwa | head -n 1)"
+
+.PHONY: bench
+bench: setup ## Measure, beside a yardstick and peers (PEERS=taskiq,dramatiq,dbos)
+	$(BIN)/python -m bench
+
+.PHONY: ci
+ci: test check ## What must pass before a change lands

@@ -1,0 +1,105 @@
+"""A worker that dies with runs in its hands loses nothing and doubles no recorded result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.guarantees.orders import all_completed, place_orders
+from tests.guarantees.service import Service, eventually, judge, read_effects
+from tests.support.servers import RunningServer
+
+
+async def kill_now_and_then(service: Service, every_s: float, stop: asyncio.Event) -> int:
+    """SIGKILL a random worker that holds runs, every `every_s` seconds; counts the kills that hit one."""
+    chosen = random.Random(7)
+    kills = 0
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(every_s):
+                await stop.wait()
+        workers = [worker for worker in await asyncio.to_thread(service.workers) if worker["held"] > 0]
+        if workers and not stop.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chosen.choice(workers)["pid"], signal.SIGKILL)
+                kills += 1
+    return kills
+
+
+async def orders_under_kills(service: Service, url: str, count: int, rate: float, every_s: float) -> tuple[int, int]:
+    """Returns kills that hit a worker with runs, and repeated actions."""
+    await service.ready()
+    stop = asyncio.Event()
+    killer = asyncio.create_task(kill_now_and_then(service, every_s, stop))
+    orders = await place_orders(url, count, rate)
+    stop.set()
+    kills = await killer
+    await all_completed(url, count, within_s=60)
+    verdict = judge(read_effects(service.effects), orders)
+    assert verdict.disordered == 0
+    audit = service.cli("audit", "--json")
+    assert '"balanced": true' in audit or '"balanced":true' in audit, audit
+    return kills, verdict.repeated
+
+
+async def test_every_order_completes_though_workers_are_killed(
+    durable_server: RunningServer, make_service: Callable[..., Service]
+) -> None:
+    service = make_service(LEASE_TTL_MS="3000")
+    kills, _ = await orders_under_kills(service, durable_server.url, count=2_000, rate=400, every_s=0.7)
+    assert kills >= 4, "not exercised: too few kills hit a worker that held runs"
+
+
+@pytest.mark.chaos
+async def test_every_order_completes_at_400_a_second_with_a_kill_each_second(
+    durable_server: RunningServer, make_service: Callable[..., Service]
+) -> None:
+    service = make_service(LEASE_TTL_MS="3000")
+    kills, repeated = await orders_under_kills(service, durable_server.url, count=20_000, rate=400, every_s=1.0)
+    print(f"\n{kills} kills hit a worker that held runs; {repeated} actions of 60,000 ran again")
+    assert kills >= 40, "not exercised: too few kills hit a worker that held runs"
+
+
+async def test_a_zombie_is_refused(durable_server: RunningServer, make_service: Callable[..., Service]) -> None:
+    service = make_service(LEASE_TTL_MS="1000", ORDERS_STEP_MS="300", STALL_LIMIT_MS="60000")
+    await service.ready()
+    orders = await place_orders(durable_server.url, 40, per_second=400)
+    victim = await eventually(
+        lambda: next((worker for worker in service.workers() if worker["held"] > 0), None), 5, "a worker with runs"
+    )
+    os.kill(victim["pid"], signal.SIGSTOP)
+    try:
+        await all_completed(durable_server.url, len(orders), within_s=30)
+    finally:
+        os.kill(victim["pid"], signal.SIGCONT)
+    await eventually(lambda: service.health().get("status") == "healthy", 15, "healthy after the zombie woke")
+    verdict = judge(read_effects(service.effects), orders)
+    assert verdict.disordered == 0
+    listed = service.cli("runs", "list", "--json")
+    assert '"takeovers": 1' in listed or '"takeovers":1' in listed, "no takeover is visible"
+    audit = service.cli("audit", "--json")
+    assert '"balanced": true' in audit or '"balanced":true' in audit, audit
+
+
+async def test_a_dead_servers_runs_go_on_elsewhere(
+    durable_server: RunningServer, make_service: Callable[..., Service]
+) -> None:
+    lease_ms = 2_000
+    first = make_service(LEASE_TTL_MS=str(lease_ms), ORDERS_STEP_MS="200")
+    await first.ready()
+    orders = await place_orders(durable_server.url, 60, per_second=1_000)
+    await eventually(lambda: any(worker["held"] > 0 for worker in first.workers()), 5, "runs in the first one's hands")
+    second = make_service(LEASE_TTL_MS=str(lease_ms), ORDERS_STEP_MS="200")
+    await second.ready()
+    first.kill()
+    killed_at = asyncio.get_running_loop().time()
+    await all_completed(durable_server.url, len(orders), within_s=lease_ms / 1000 + 15)
+    verdict = judge(read_effects(first.effects), orders)
+    assert verdict.disordered == 0
+    print(f"\nall orders done {asyncio.get_running_loop().time() - killed_at:.1f} s after the first server died")
