@@ -10,8 +10,6 @@ from pathlib import Path
 from workflow_worker.cli.options import AppArgument, chosen_app, read_settings
 from workflow_worker.model.settings import Settings
 from workflow_worker.service.artefact import cache_folder, is_artefact, open_artefact
-from workflow_worker.service.service import WorkerService
-from workflow_worker.web.server import WebServer
 
 
 def start(app: AppArgument = None) -> None:
@@ -52,6 +50,10 @@ def dev(app: AppArgument = None) -> None:
 
 
 def _serve(settings: Settings, app: str, *, folder: Path | None = None, reload: bool = False) -> None:
+    # Here, because they bring FastAPI and uvicorn: half a second that no other command should wait for.
+    from workflow_worker.service.service import WorkerService
+    from workflow_worker.web.server import WebServer
+
     async def serve() -> None:
         service = WorkerService(settings, app, folder=folder, reload=reload)
         with WebServer(service):
