@@ -6,6 +6,8 @@ import asyncio
 import time
 
 import redis.asyncio
+from redis.exceptions import RedisError
+from redis.typing import EncodableT, FieldT
 
 EVENTS = "ww:{ww:0}:events"
 
@@ -26,13 +28,18 @@ async def place_orders(url: str, count: int, per_second: float, prefix: str = "o
     return orders
 
 
+def order_fields(order: str, event_id: str) -> dict[FieldT, EncodableT]:
+    """The entry that places an order."""
+    return {"id": event_id, "type": "order.placed", "subject": order, "data": f'{{"order_id":"{order}"}}'}
+
+
 async def _place(client: redis.asyncio.Redis, order: str) -> None:
-    fields = {"id": f"evt-{order}", "type": "order.placed", "subject": order, "data": f'{{"order_id":"{order}"}}'}
+    fields = order_fields(order, f"evt-{order}")
     deadline = time.monotonic() + 30
     while True:
         try:
             await client.xadd(EVENTS, fields)
-        except redis.exceptions.RedisError:
+        except RedisError:
             assert time.monotonic() < deadline, "the server did not come back"
             await asyncio.sleep(0.05)
         else:
@@ -47,7 +54,7 @@ async def all_completed(url: str, count: int, within_s: float) -> None:
         while True:
             try:
                 ended = await client.zcard("ww:{ww:0}:index:ended")
-            except redis.exceptions.RedisError:
+            except RedisError:
                 ended = -1
             if ended >= count:
                 return

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +51,7 @@ class Service:
     folder: Path
     app: Path = ORDERS
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    mode: str = "start"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,7 +78,7 @@ class Service:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workflow_worker", "start", str(self.app)],
+                [sys.executable, "-m", "workflow_worker", self.mode, str(self.app)],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,
@@ -216,7 +217,7 @@ def judge(effects: list[Effect], orders: list[str]) -> Verdict:
 
 
 @contextlib.contextmanager
-def started(*services: Service) -> Iterator[None]:
+def started(*services: Service) -> Generator[None]:
     """Start services, and kill what is left of them at the end."""
     try:
         for service in services:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import redis.asyncio
 
-from tests.guarantees.orders import EVENTS, all_completed, place_orders
+from tests.guarantees.orders import EVENTS, all_completed, order_fields, place_orders
 from tests.guarantees.service import Service, eventually, judge, read_effects
 from tests.support.servers import RunningServer
 
@@ -58,14 +58,14 @@ async def test_a_stopped_worker_is_not_healthy(make_service: Callable[..., Servi
 async def test_the_counts_add_up_after_mixed_events(
     durable_server: RunningServer, make_service: Callable[..., Service]
 ) -> None:
-    good, bad, repeated, undeclared = 2_400, 100, 300, 200
+    good, bad, repeated, undeclared = 8_600, 300, 800, 300
     service = make_service(ORDERS_STEP_MS="0", METRICS_REPORTING_INTERVAL_MS="500", CONCURRENCY_LIMIT="50")
     await service.ready()
     client = redis.asyncio.from_url(durable_server.url)
     pipeline = client.pipeline(transaction=False)
     for number in range(good):
         order = f"o-{number}"
-        fields = {"id": order, "type": "order.placed", "subject": order, "data": json.dumps({"order_id": order})}
+        fields = order_fields(order, order)
         pipeline.xadd(EVENTS, fields)
         if number < repeated:
             pipeline.xadd(EVENTS, fields)
@@ -75,7 +75,7 @@ async def test_the_counts_add_up_after_mixed_events(
         pipeline.xadd(EVENTS, {"type": "order.unknown", "subject": f"u-{number}", "data": "{}"})
     await pipeline.execute()
     await client.aclose()
-    await all_completed(durable_server.url, good + bad, within_s=40)
+    await all_completed(durable_server.url, good + bad, within_s=50)
     await eventually(lambda: service.health()["eventsProcessed"] >= good + bad, 5, "all counted")
     report = service.health()
     assert report["eventsProcessed"] == good + bad
