@@ -1,8 +1,8 @@
 """`VitalSigns`: what one worker says about itself, as plain integers that another process can read at any time.
 
-The worker changes the attributes; its process copies them into memory that it shares with the supervisor
-(`service/board.py`), so that the counts survive the worker's death. Instants are milliseconds of the machine's
-monotonic clock, which all processes of a machine share; spans are milliseconds.
+The worker changes the attributes. In a worker process they are cells of memory that it shares with its supervisor
+(`SharedSigns` in `service/board.py`), so that the counts survive the worker's death. Instants are milliseconds of the
+machine's monotonic clock, which all processes of a machine share; spans are milliseconds.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ the worker. A worker that could not renew in time stops by itself, before the ex
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -151,6 +152,7 @@ class KeeperThread:
     def __init__(self, keeper: SessionKeeper) -> None:
         self._keeper = keeper
         self._thread = threading.Thread(target=self._main, name="session-keeper", daemon=True)
+        self._stop: Callable[[], object] = keeper.stop
 
     def start(self) -> None:
         """Begin to renew."""
@@ -159,7 +161,20 @@ class KeeperThread:
     def stop(self, within_s: float) -> None:
         """End the thread; it is a daemon, so one that hangs in a dead connection does not hold the process."""
         self._keeper.stop()
+        self._stop()
         self._thread.join(within_s)
 
     def _main(self) -> None:
-        asyncio.run(self._keeper.run())
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        task = asyncio.ensure_future(self._keeper.run())
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the keeper has ended already
+                loop.call_soon_threadsafe(task.cancel)
+
+        self._stop = stop  # ends the sleep between two renewals, which may be seconds long
+        await task

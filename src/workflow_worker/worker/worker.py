@@ -150,6 +150,7 @@ class WorkflowWorker:
                 await self._finish(holdings)
                 for task in running:
                     task.cancel()
+            keeper.forget()  # a renewal of the session that we are about to close would call it lost
             await self._leave(store, holdings)
         finally:
             self._signs.phase = int(WorkerPhase.STOPPED)

@@ -1,0 +1,22 @@
+"""Notice that the author has saved a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType] - anyio's Event is optional
+
+_DEBOUNCE_MS = 50
+_STEP_MS = 20
+
+
+async def saved_files(folder: Path) -> AsyncIterator[tuple[str, ...]]:
+    """Python files below `folder` that were changed, added or deleted, some ms after the last of a burst of saves.
+
+    Folders that hold no code of the author's (``.venv``, ``.git``, ``__pycache__`` and the like) do not count.
+    """
+    async for changes in awatch(
+        folder, watch_filter=PythonFilter(), debounce=_DEBOUNCE_MS, step=_STEP_MS, ignore_permission_denied=True
+    ):
+        yield tuple(sorted({str(Path(path)) for _, path in changes}))

@@ -1,0 +1,166 @@
+"""What is asked over HTTP, and what is answered. Errors are ``{"error": …}`` and quote nothing secret."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from workflow_worker import __version__
+from workflow_worker.model.exceptions import Refused, StoreUnavailable, UsageError
+from workflow_worker.model.settings import MAX_WORKERS, without_password
+from workflow_worker.service.health import HealthStatus
+from workflow_worker.service.metrics import MetricsPage
+from workflow_worker.service.service import WorkerService
+from workflow_worker.web.events import Publisher, read_event
+from workflow_worker.web.guard import MAX_BODY_BYTES, Guard, Scope
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SCALE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["workers"],
+                    "properties": {"workers": {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}},
+                }
+            }
+        },
+    }
+}
+_EVENT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/cloudevents+json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["type"],
+                    "properties": {
+                        **{name: {"type": "string"} for name in ("id", "type", "subject", "source", "time")},
+                        "data": {},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+class ScaleRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a scale request; `count` is another name for `workers`."""
+
+    workers: int | None = None
+    count: int | None = None
+
+
+def build_api(service: WorkerService, guard: Guard, publisher: Publisher) -> FastAPI:
+    """The application; it reads the service's shared memory and never waits for the supervisor's loop."""
+    api = FastAPI(
+        title="Workflow Worker Service", version=__version__, docs_url=None, redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )  # fmt: skip
+    answers = _Answers(service, guard, publisher)
+    api.middleware("http")(answers.guarded)
+    api.exception_handler(HTTPException)(answers.refused)
+    unhealthy: dict[int | str, dict[str, Any]] = {503: {"description": "Unhealthy"}}
+    api.get("/api/health/worker", summary="Health of the service", responses=unhealthy)(answers.health)
+    api.get("/metrics", summary="Prometheus metrics")(answers.metrics)
+    api.get("/api/workers", summary="The worker processes, with the reasons of their health")(answers.workers)
+    api.post("/api/scale", summary="Change the number of workers", openapi_extra=_SCALE_BODY)(answers.scale)
+    api.post("/api/workers/scale", include_in_schema=False)(answers.scale)
+    api.post("/api/events", summary="Publish an event", openapi_extra=_EVENT_BODY)(answers.publish)
+    return api
+
+
+class _Answers:
+    def __init__(self, service: WorkerService, guard: Guard, publisher: Publisher) -> None:
+        self._service = service
+        self._guard = guard
+        self._publisher = publisher
+        self._page = MetricsPage(service.numbers)
+
+    async def guarded(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        refusal = self._guard.refusal_of(request.method, request.headers)
+        if refusal is not None:
+            return _error(403, refusal)
+        if not self._guard.allows(_scope_of(request), request.headers):
+            response = _error(401, "this needs the bearer token in API_TOKEN")
+            response.headers["www-authenticate"] = "Bearer"
+            return response
+        response = await call_next(request)
+        response.headers["cache-control"] = "no-store"
+        response.headers["x-content-type-options"] = "nosniff"
+        return response
+
+    async def refused(self, _: Request, error: HTTPException) -> Response:
+        return _error(error.status_code, str(error.detail))
+
+    async def health(self, request: Request) -> Response:
+        report = self._service.report()
+        status = 503 if report["status"] == HealthStatus.UNHEALTHY else 200
+        # To a stranger on the network the status alone: how busy we are is none of theirs.
+        shown = report if self._guard.allows(Scope.READ, request.headers) else {"status": report["status"]}
+        return _json(shown, status)
+
+    async def metrics(self) -> Response:
+        return Response(self._page.render(), headers={"content-type": _METRICS_TYPE})
+
+    async def workers(self) -> Response:
+        items = self._service.workers()
+        return _json({"items": items, "next": None, "total": len(items)})
+
+    async def scale(self, request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await _body(request), type=ScaleRequest)
+            count = wanted.count if wanted.workers is None else wanted.workers
+            if count is None:
+                raise UsageError('write {"workers": 4}')
+            before = self._service.request_scale(count)
+        except (msgspec.DecodeError, UsageError) as error:
+            return _error(400, str(error))
+        except Refused as error:
+            return _error(409, str(error))
+        return _json({"workers": count, "before": before}, 202)
+
+    async def publish(self, request: Request) -> Response:
+        try:
+            event = read_event(await _body(request), self._service.settings.max_event_bytes)
+            published = await self._publisher.publish(event)
+        except UsageError as error:
+            return _error(400, str(error))
+        except StoreUnavailable as error:
+            return _error(503, f"not accepted, send it again with the same id: {without_password(str(error))}")
+        return _json({"id": published.id, "duplicate": published.duplicate}, 200 if published.duplicate else 202)
+
+
+def _scope_of(request: Request) -> Scope:
+    if request.url.path == "/api/health/worker":
+        return Scope.STATUS
+    return Scope.READ if request.method in ("GET", "HEAD") else Scope.OPERATE
+
+
+async def _body(request: Request) -> bytes:
+    """The body, at most 1 MB, and only as JSON: a form of a stranger's page cannot send that."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise HTTPException(415, "the body must be application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _error(status: int, message: str) -> Response:
+    return _json({"error": message}, status)

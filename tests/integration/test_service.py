@@ -1,0 +1,340 @@
+"""The service with real worker processes on a real server: death, scaling, drain, refusals, outages, reload."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.support.servers import RunningServer, free_port, server_binary
+
+ROOT = Path(__file__).parents[2]
+APP = Path(__file__).with_name("service_app.py")
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], what: str, within_s: float = 20) -> T:
+    """Ask until the answer is truthy."""
+    deadline = time.monotonic() + within_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+class Running:
+    """A service in a process of its own, and what can be seen of it from outside."""
+
+    def __init__(self, folder: Path, app: Path, *options: str, **variables: str) -> None:
+        self.port = int(variables.get("PORT", free_port()))
+        self.log = folder / f"log-{uuid.uuid4().hex[:8]}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json", "PORT": str(self.port)}
+        environment |= {"HEALTH_CHECK_INTERVAL_MS": "500", "WORKER_COUNT": "1", **variables}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.service_main", str(app), *options],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Status and decoded body; (0, None) while nobody answers."""
+        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}"))
+
+    def post(self, path: str, body: object, **headers: str) -> tuple[int, Any]:
+        """The same for a POST of JSON."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(), headers)
+        request.add_header("Content-Type", "application/json")
+        return self._ask(request)
+
+    def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+        except OSError:
+            return 0, None
+
+    def health(self) -> dict[str, Any]:
+        """The report, or nothing while nobody answers."""
+        return self.get("/api/health/worker")[1] or {}
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The worker processes."""
+        _, found = self.get("/api/workers")
+        return found["items"] if found else []
+
+    def ready(self) -> Running:
+        """Wait until it is healthy."""
+        try:
+            eventually(lambda: self.process.poll() is not None or self.health().get("status") == "healthy", "healthy")
+            assert self.process.poll() is None, f"ended with {self.process.returncode}"
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log.read_text()}\n{self.get('/api/workers')}") from error
+        return self
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All log lines."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The log lines about this."""
+        return [line for line in self.lines() if line["event"].startswith(event)]
+
+    def stop(self, within_s: float = 20) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_s)
+
+    def kill(self) -> None:
+        """Leave nothing behind."""
+        if self.process.poll() is None:
+            pids = [worker["pid"] for worker in self.workers()]
+            self.process.kill()
+            self.process.wait(10)
+            for pid in pids:
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(valkey: RunningServer, tmp_path: Path) -> Generator[Start]:
+    """Start services in a namespace of this test's own."""
+    namespace = f"t{uuid.uuid4().hex[:10]}"
+    running: list[Running] = []
+
+    def begin(*options: str, app: Path = APP, **variables: str) -> Running:
+        given = {"REDIS_URL": valkey.url, "NAMESPACE": namespace, **variables}
+        running.append(Running(tmp_path, app, *options, **given))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.kill()
+
+
+def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Start) -> None:
+    service = start(WORKER_COUNT="2").ready()
+    for number in range(5):
+        assert service.post("/api/events", {"type": "ping", "data": {"name": f"n{number}"}})[0] == 202
+    eventually(lambda: service.health()["eventsProcessed"] == 5, "five events processed")
+    victims = {worker["pid"] for worker in service.workers()}
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: service.health()["status"] == "degraded", "degraded after the kill")
+    service.ready()
+    report = service.health()
+    assert report["eventsProcessed"] == report["eventsSucceeded"] == 5
+    assert report["workerCount"] == report["healthyWorkers"] == 2
+    assert victims.isdisjoint({worker["pid"] for worker in service.workers()})
+    died = service.said("worker process died")
+    assert {line["code"] for line in died} == {-signal.SIGKILL}
+    eventually(lambda: len(service.said("runs of a dead worker handed back")) == 2, "both sessions closed at once")
+
+
+def test_scaling_up_and_down_by_http_and_by_signal(start: Start) -> None:
+    service = start().ready()
+    for before, count in ((1, 3), (3, 2)):
+        assert service.post("/api/scale", {"workers": count}) == (202, {"workers": count, "before": before})
+        eventually(lambda wanted=count: len(service.workers()) == wanted, f"{count} workers")
+        service.ready()
+        assert service.health()["workerCount"] == count
+    service.process.send_signal(signal.SIGTTIN)
+    eventually(lambda: len(service.workers()) == 3, "one more by SIGTTIN")
+    for _ in range(3):
+        service.process.send_signal(signal.SIGTTOU)
+        time.sleep(0.05)  # two equal signals that are pending together are one
+    eventually(lambda: len(service.workers()) == 1, "never below one by SIGTTOU")
+    assert service.post("/api/scale", {"workers": 257})[0] == 400
+    assert service.post("/api/scale", {"workers": 0})[0] == 400
+    assert service.stop() == 0
+
+
+def test_sigterm_lets_the_attempt_finish_and_a_second_one_does_not(start: Start) -> None:
+    service = start().ready()
+    pid = service.workers()[0]["pid"]
+    assert service.post("/api/events", {"type": "ping", "data": {"name": "short", "pause": 0.7}})[0] == 202
+    eventually(lambda: service.health()["activeEvents"] == 1, "the run executes")
+    assert service.stop() == 0
+    assert not alive(pid)
+
+    service = start().ready()
+    assert service.post("/api/events", {"type": "ping", "data": {"name": "long", "pause": 60}})[0] == 202
+    eventually(lambda: service.health()["activeEvents"] == 1, "the run executes")
+    service.process.send_signal(signal.SIGTERM)
+    eventually(lambda: service.said("worker draining"), "draining")
+    assert service.stop(within_s=10) == 0
+
+
+def test_ctrl_c_reaches_the_service_alone(start: Start) -> None:
+    service = start(WORKER_COUNT="2").ready()
+    groups = {os.getpgid(worker["pid"]) for worker in service.workers()}
+    assert os.getpgid(service.process.pid) not in groups
+    service.process.send_signal(signal.SIGINT)
+    assert service.process.wait(20) == 0
+    assert not service.said("worker process died")
+
+
+def test_workers_end_when_their_service_is_gone(start: Start) -> None:
+    service = start(WORKER_COUNT="2").ready()
+    pids = [worker["pid"] for worker in service.workers()]
+    service.process.kill()
+    service.process.wait(5)
+    eventually(lambda: not any(alive(pid) for pid in pids), "orphans drain and end")
+
+
+def test_a_worker_is_found_by_its_command_line_and_is_small(start: Start) -> None:
+    service = start().ready()
+    pid = service.workers()[0]["pid"]
+    command_line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    assert "workflow-worker worker" in command_line
+    assert Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1] == str(service.process.pid)
+    assert b"API_TOKEN" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_an_app_that_cannot_be_imported_stops_the_start(start: Start, tmp_path: Path) -> None:
+    broken = tmp_path / "broken_app.py"
+    broken.write_text("raise RuntimeError('no such luck')\n")
+    service = start(app=broken)
+    assert service.process.wait(20) == 2
+    text = service.log.read_text()
+    assert "importing" in text.splitlines()[-1]
+    assert "RuntimeError: no such luck" in text.splitlines()[-1]
+
+    service = start(app=tmp_path / "missing.py")
+    assert service.process.wait(20) == 2
+    assert "there is no file" in service.log.read_text().splitlines()[-1]
+
+
+def test_a_taken_port_stops_the_start(start: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        service = start(PORT=port)
+        assert service.process.wait(20) == 2
+        assert f"PORT={port} is not usable" in service.log.read_text()
+
+
+def test_a_server_that_evicts_stops_the_start(start: Start, tmp_path: Path) -> None:
+    binary = server_binary("valkey-9.1")
+    with RunningServer(binary, tmp_path / "evicts", maxmemory_policy="allkeys-lru") as server:
+        service = start(REDIS_URL=server.url)
+        assert service.process.wait(20) == 2
+        assert "maxmemory-policy" in service.log.read_text().splitlines()[-1]
+        start(REDIS_URL=server.url, ALLOW_EVICTION="1").ready()
+
+
+def test_without_redis_one_line_every_5_s_and_work_when_it_comes(start: Start, tmp_path: Path) -> None:
+    server = RunningServer(server_binary("valkey-9.1"), tmp_path / "late", port=free_port())
+    service = start(REDIS_URL=server.url, WORKER_COUNT="2", LEASE_TTL_MS="2000")
+    eventually(lambda: len(service.said("Redis does not answer")) >= 2, "said twice")
+    first, second = service.said("Redis does not answer")[:2]
+    seconds = [float(line["timestamp"][17:23]) for line in (first, second)]
+    assert 4.5 <= (seconds[1] - seconds[0]) % 60 <= 6.5
+    assert service.process.poll() is None
+    assert service.get("/api/health/worker")[0] == 503
+    with server:
+        service.ready()
+        assert service.post("/api/events", {"type": "ping", "data": {"name": "late"}})[0] == 202
+        eventually(lambda: service.health()["eventsProcessed"] == 1, "the event is processed")
+        assert service.stop() == 0
+
+
+def test_reload_brings_new_code_and_keeps_the_old_when_the_new_is_broken(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    app = folder / "live_app.py"
+    app.write_text(APP.read_text())
+    service = start("reload", app=app, WORKER_COUNT="2").ready()
+    old = {worker["pid"] for worker in service.workers()}
+
+    app.write_text(APP.read_text() + "\nnonsense(\n")
+    eventually(lambda: service.said("new code does not start"), "the error is shown")
+    eventually(lambda: {worker["pid"] for worker in service.workers()} == old, "the old workers stay")
+    assert "SyntaxError" in service.log.read_text()
+
+    app.write_text(APP.read_text().replace("service-tests", "service-tests-2"))
+    eventually(lambda: service.said("reloaded"), "reloaded")
+    eventually(
+        lambda: len(found := {worker["pid"] for worker in service.workers()}) == 2 and not found & old, "only new ones"
+    )
+    service.ready()
+    assert service.stop() == 0
+    assert not service.said("worker process died")
+
+
+def test_a_stalled_worker_is_replaced(start: Start) -> None:
+    service = start(STALL_LIMIT_MS="1000", LEASE_TTL_MS="1000").ready()
+    pid = service.workers()[0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: not alive(pid), "killed")
+    service.ready()
+    assert "stood still" in service.said("worker process killed")[0]["reason"]
+
+
+def test_an_open_address_shows_strangers_the_status_alone(start: Start) -> None:
+    service = start(HOST="0.0.0.0")
+    assert service.process.wait(20) == 2
+    assert "API_TOKEN" in service.log.read_text().splitlines()[-1]
+
+    service = start(HOST="0.0.0.0", API_TOKEN="s3cr3t-t0ken").ready()
+    assert service.get("/api/health/worker") == (200, {"status": "healthy"})
+    for path in ("/metrics", "/api/workers", "/api/openapi.json"):
+        assert service.get(path)[0] == 401
+    assert service.post("/api/scale", {"workers": 2})[0] == 401
+    bearer = {"Authorization": "Bearer s3cr3t-t0ken"}
+    assert service.post("/api/scale", {"workers": 2}, **bearer)[0] == 202
+    eventually(lambda: len(service.said("worker started")) == 2, "a second worker")
+    assert "s3cr3t" not in service.log.read_text()
+    assert service.stop() == 0
+
+
+def test_bodies_that_are_too_large_or_not_json(start: Start) -> None:
+    service = start().ready()
+    assert service.post("/api/events", {"type": "ping", "data": "x" * 1_100_000})[0] == 413
+    assert service.post("/api/events", {"type": "ping", "data": "x" * 300_000})[0] == 400
+    form = urllib.request.Request(f"http://127.0.0.1:{service.port}/api/scale", b'{"workers": 3}')
+    form.add_header("Content-Type", "text/plain")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(form, timeout=5)
+    assert refused.value.code == 415
+    refused.value.close()
+    assert service.post("/api/events", {"id": "one", "type": "ping", "data": {"name": "n"}})[0] == 202
+    assert service.post("/api/events", {"id": "one", "type": "ping", "data": {"name": "n"}})[1]["duplicate"] is True
+
+
+def test_a_worker_process_imports_no_web_and_no_command_line() -> None:
+    code = "import sys, workflow_worker.service.child; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    heavy = {"fastapi", "starlette", "uvicorn", "typer", "click", "rich", "pydantic", "prometheus_client", "watchfiles"}
+    assert not heavy & set(done.stdout.split())
