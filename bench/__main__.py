@@ -1,0 +1,129 @@
+"""``python -m bench``: measure everything in one run and print it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.contestants import Contestant
+from bench.environments import NotInstalled, prepared
+from bench.machine import this_machine
+from bench.ours.contestants import ours
+from bench.peers.registry import PEERS
+from bench.processes import Broken
+from bench.report import document, terminal
+from bench.results import Line, Results
+from bench.scenarios import QUICK, Bench, Sizes, measure
+from bench.server import running_server
+from bench.yardstick import yardstick
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Measure, print, save; 1 when ours or an installed peer could not be measured."""
+    # A run that is asked to end must not leave servers and workers behind: unwind as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = _options()
+    contestants, lines = _contestants(options.peers, options.only)
+    sizes = QUICK if options.quick else Sizes()
+    begun = time.monotonic()
+    with running_server(options.aof) as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        results = Results(
+            begun=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+            machine=this_machine(),
+            server=server.version,
+            persistence="append-only file, synced each second" if options.aof else "off",
+            repetitions=options.repeat,
+            sizes=asdict(sizes),
+            lines=lines,
+            other_load=os.getloadavg()[0],
+        )
+        bench = Bench(server, Path(folder), sizes, _say)
+        for repetition in range(options.repeat):
+            for contestant in contestants:
+                _say(f"{repetition + 1}/{options.repeat} {contestant.name} …")
+                _measure_once(bench, contestant, next(line for line in lines if line.name == contestant.name))
+    results.took_s = time.monotonic() - begun
+    print(terminal(results))
+    print(f"\n{results.save()}")
+    if options.write_docs:
+        DOCUMENT.write_text(document(results))
+        print(DOCUMENT)
+    return int(any(line.trouble and not line.trouble.startswith("not installed") for line in lines))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller workloads, once: a look, not a figure")
+    parser.add_argument("--repeat", type=int, default=0, metavar="N", help="repetitions (3; 1 with --quick)")
+    parser.add_argument("--aof", action="store_true", help="append-only file on, for everybody")
+    parser.add_argument("--write-docs", action="store_true", help=f"write {DOCUMENT.name}")
+    parser.add_argument("--only", default="", metavar="NAMES", help="of ourselves only these lines, comma-separated")
+    parser.add_argument(
+        "--peers",
+        default=os.environ.get("PEERS", ",".join(PEERS)),
+        metavar="NAMES",
+        help=f"comma-separated, of {', '.join(PEERS)}; empty for none (also as variable PEERS)",
+    )
+    options = parser.parse_args()
+    options.repeat = options.repeat or (1 if options.quick else 3)
+    options.peers = _names(options.peers)
+    unknown = [name for name in options.peers if name not in PEERS]
+    if unknown:
+        parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    options.only = _names(options.only)
+    return options
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _contestants(peers: Sequence[str], only: Sequence[str]) -> tuple[list[Contestant], list[Line]]:
+    contestants = [contestant for contestant in ours() if not only or contestant.name in only]
+    lines = [_line(contestant) for contestant in contestants]
+    for name in peers:
+        try:
+            _say(f"environment of {name} …")
+            contestant = prepared(PEERS[name])
+        except NotInstalled as error:
+            _say(f"{name} cannot be installed: {error}")
+            lines.append(Line(name, PEERS[name].packages[0], PEERS[name].settings, PEERS[name].lacks))
+            lines[-1].trouble = f"not installed: {error}"
+        else:
+            contestants.append(contestant)
+            lines.append(_line(contestant))
+    return contestants, lines
+
+
+def _line(contestant: Contestant) -> Line:
+    return Line(contestant.name, contestant.title, contestant.settings, contestant.lacks)
+
+
+def _measure_once(bench: Bench, contestant: Contestant, line: Line) -> None:
+    bench.clear()
+    bare = yardstick(bench.server.url, bench.sizes.noop)
+    try:
+        line.runs.append({"yardstick": bare, **measure(bench, contestant)})
+    except Broken as error:
+        line.trouble = str(error)
+        _say(f"{contestant.name}: {error}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Our own lines of the table: the service as an operator starts it, tuned and as shipped."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bench.contestants import Contestant, Workload
+from bench.server import Server
+from workflow_worker import __version__
+
+OURS = ("ours", "ours-defaults")
+TUNED = {"BATCH_SIZE": "200", "CONCURRENCY_LIMIT": "200"}
+_PREFIX = "ww:{ww:0}:"
+
+
+def ours() -> list[Contestant]:
+    """Tuned for many short runs, and with the defaults that it is shipped with."""
+    every = frozenset(Workload) - {Workload.EMBEDDED}
+    tuned = ", ".join(f"{name}={value}" for name, value in TUNED.items())
+    # What a waiting run takes does not hang on these settings.
+    return [
+        _contestant("ours", tuned, TUNED, every),
+        _contestant("ours-defaults", "defaults", {}, every - {Workload.WAITING}),
+    ]
+
+
+def completed(server: Server, workload: Workload) -> int:
+    """Runs whose end is committed; for `Workload.WAITING`, those that came to rest."""
+    if workload is not Workload.WAITING:
+        return int(server.call("ZCARD", _PREFIX + "index:ended"))
+    created = int(server.call("ZCARD", _PREFIX + "index"))
+    sessions: list[bytes] = server.call("ZRANGE", _PREFIX + "sessions", 0, -1)
+    # The held runs of a session stand beside one field of its own, the number of its last ingest.
+    return created - sum(max(0, server.call("HLEN", f"{_PREFIX}held:{session.decode()}") - 1) for session in sessions)
+
+
+def _contestant(name: str, settings: str, variables: dict[str, str], workloads: frozenset[Workload]) -> Contestant:
+    return Contestant(
+        name=name,
+        title=f"workflow-worker {__version__}",
+        settings=settings,
+        lacks="",
+        python=Path(sys.executable),
+        program="bench.ours.publisher",
+        workloads=workloads,
+        workers=_service,
+        environment={**variables, "LOG_LEVEL": "warning", "LOG_FORMAT": "json"},
+        completed=completed,
+    )
+
+
+def _service(count: int, url: str) -> tuple[list[str], dict[str, str]]:
+    return [sys.executable, "-m", "bench.ours.service"], {"WORKER_COUNT": str(count), "REDIS_URL": url}

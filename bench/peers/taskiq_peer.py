@@ -1,0 +1,38 @@
+"""taskiq on Redis Streams: one async no-op task."""
+
+# Runs in its peer's environment, which the type checker of this project does not see.
+# pyright: basic, reportMissingImports=false, reportMissingModuleSource=false
+
+from __future__ import annotations
+
+import asyncio
+
+from taskiq.serializers import ORJSONSerializer
+from taskiq_redis import RedisStreamBroker
+
+from bench.load import NOTE, command, pace_async, publish_async, report, server_url
+from bench.ticks import tick
+
+broker = RedisStreamBroker(url=server_url(), consumer_id="0", xread_count=100).with_serializer(ORJSONSerializer())
+
+
+@broker.task(task_name="noop")
+async def noop(at: int, note: str) -> None:
+    """Begin, and nothing else."""
+    tick(at)
+
+
+async def main() -> None:
+    """``publish N``: queue N tasks.  ``latency N``: one at a time to an idle worker."""
+    wanted, n = command()
+    await broker.startup()
+    if wanted == "publish":
+        report(seconds=await publish_async(lambda: noop.kiq(0, NOTE), n))
+    else:
+        await pace_async(lambda at: noop.kiq(at, NOTE), n)
+        report()
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
