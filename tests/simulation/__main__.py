@@ -1,0 +1,39 @@
+"""``python -m tests.simulation SEED [LAST] [-v] [--dense] [--off RULE]``: replay seeds and say what they broke."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.world import simulate
+from workflow_worker.store.memory.machine.rules import Rule
+
+
+def main() -> int:
+    """Run seeds from the command line; 1 when one of them broke a promise."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("first", type=int)
+    parser.add_argument("last", type=int, nargs="?", help="seeds up to this one, not included")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print every transition")
+    parser.add_argument("--dense", action="store_true", help="many failovers, a part of them aimed")
+    parser.add_argument("--off", default="", help=f"rules switched off, by name: {', '.join(Rule.__members__)}")
+    given = parser.parse_args()
+    off = frozenset(Rule[name] for name in given.off.split(",") if name)
+    began, counts, broken = time.perf_counter(), Counter[str](), 0
+    last = given.last or given.first + 1
+    for seed in range(given.first, last):
+        outcome = simulate(seed, off, dense=given.dense, verbose=given.verbose)
+        counts.update(outcome.counts)
+        if outcome.violation:
+            broken += 1
+            print(f"seed {seed}: {outcome.violation}")
+    took = time.perf_counter() - began
+    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    print(f"{last - given.first} seeds, {broken} broken, {(last - given.first) / took:.1f} seeds/s")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Examples of each rule of the machine: read them next to `store/memory/machine/`."""
