@@ -19,7 +19,7 @@ _COUNTED = (
 
 def audit(p: Partition) -> Audit:
     """Count, and say in words which invariant does not hold. Read-only."""
-    problems = (*_accounts(p), *_runs(p), *_sessions(p))
+    problems = (*_accounts(p), *_runs(p), *_references(p), *_sessions(p))
     return Audit(
         **{name: p.state.counts[name] for name in _COUNTED},
         queued=len(p.state.events),
@@ -54,6 +54,10 @@ def _runs(p: Partition) -> Iterator[str]:
         problem = _ended(p, run) if run.status.ended else _live(p, run)
         if problem:
             yield f"{problem}: {ref}"
+
+
+def _references(p: Partition) -> Iterator[str]:
+    """D and F: what points at a run points at a live one, and wakes belong to runs that nobody holds."""
     for subject, refs in p.state.subjects.items():
         for ref in refs:
             if not _is_live(p, ref):
@@ -61,6 +65,8 @@ def _runs(p: Partition) -> Iterator[str]:
     for ref in p.state.wakes:
         if not _is_live(p, ref):
             yield f"F: a wake is left of {ref}"
+        elif p.state.runs[ref].owner not in (IDLE, PARKED):
+            yield f"D: {ref} has a wake beside its owner {p.state.runs[ref].owner!r}"
     for wait, refs in p.state.waits.items():
         for ref in refs:
             if not _is_live(p, ref) or wait not in p.state.runs[ref].waits:

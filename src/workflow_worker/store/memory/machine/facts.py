@@ -59,6 +59,13 @@ class Purged:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session was closed, or its reaping has begun: nothing brings it back."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
 class Unclaimed:
     """An early event went past its deadline."""
 
@@ -90,4 +97,6 @@ class GivenUp:
     ref: RunRef
 
 
-MachineFact = Work | Hint | Fate | Committed | Ended | Purged | Unclaimed | TokenRaised | Leased | GivenUp
+MachineFact = (
+    Work | Hint | Fate | Committed | Ended | Purged | SessionEnded | Unclaimed | TokenRaised | Leased | GivenUp
+)

@@ -10,7 +10,7 @@ from workflow_worker.model.ids import RunRef, SessionId
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.memory.machine import entries, leases
 from workflow_worker.store.memory.machine.entries import mail_of
-from workflow_worker.store.memory.machine.facts import Committed
+from workflow_worker.store.memory.machine.facts import Committed, SessionEnded
 from workflow_worker.store.memory.machine.routing import put
 from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import PARKED, PER_CALL, Partition, RunState, SessionState, Wait
@@ -43,6 +43,7 @@ def close_session(p: Partition, session: SessionId, now: int) -> bool:
     if found.held:
         return False
     del p.state.sessions[session]
+    p.tell(SessionEnded(session))
     return True
 
 
@@ -82,7 +83,7 @@ def _expiry(p: Partition, now: int) -> int:
 def load(p: Partition, session: SessionId, ref: RunRef, token: int, now: int) -> Loaded | None:
     """History and mailbox of a held run; None when it is gone, or owner and token are not these any more."""
     run = p.state.runs.get(ref)
-    if run is None or run.owner != session or run.token != token:
+    if run is None or not _is_holder(run, session, token):
         return None
     return Loaded(
         now=now,
@@ -95,10 +96,14 @@ def load(p: Partition, session: SessionId, ref: RunRef, token: int, now: int) ->
     )
 
 
+def _is_holder(run: RunState, session: SessionId, token: int) -> bool:
+    return run.held and run.owner == session and run.token == token
+
+
 def hand_back(p: Partition, session: SessionId, ref: RunRef, token: int, delay_ms: int, now: int) -> bool:
     """Give a run up, uncounted: to ``ready``, or parked until a wake after `delay_ms`. False: the pair is not held."""
     run = p.state.runs.get(ref)
-    if run is None or run.owner != session or run.token != token:
+    if run is None or not _is_holder(run, session, token):
         return False
     if delay_ms <= 0:
         leases.give_up(p, run, now)
@@ -163,7 +168,7 @@ def _commit_one(p: Partition, item: Commit, now: int) -> CommitOutcome:
 
 def _refusal(p: Partition, run: RunState, item: Commit) -> CommitWord | None:
     """Owner and token fence; base and the named mail tell whether the caller's picture of the run is the store's."""
-    if run.owner != item.session and p.on(Rule.OWNER_CHECK):
+    if not (run.held and run.owner == item.session) and p.on(Rule.OWNER_CHECK):
         return "fenced"
     if run.token != item.token and p.on(Rule.TOKEN_CHECK):
         return "fenced"
@@ -177,7 +182,7 @@ def _refusal(p: Partition, run: RunState, item: Commit) -> CommitWord | None:
 
 
 def _present(word: CommitWord, run: RunState, item: Commit, now: int) -> CommitOutcome:
-    held = run.owner == item.session and run.token == item.token
+    held = _is_holder(run, item.session, item.token)
     return CommitOutcome(word, held, tuple(map(mail_of, run.mailbox)) if held else (), now)
 
 

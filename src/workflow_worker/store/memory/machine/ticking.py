@@ -9,7 +9,7 @@ from __future__ import annotations
 from workflow_worker.model.ids import RunRef, SessionId
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.memory.machine import entries, leases
-from workflow_worker.store.memory.machine.facts import Unclaimed
+from workflow_worker.store.memory.machine.facts import SessionEnded, Unclaimed
 from workflow_worker.store.memory.machine.operations import sweep_undeclared
 from workflow_worker.store.memory.machine.state import IDLE, PARKED, PER_CALL, Partition, RunState, SessionState
 from workflow_worker.store.transitions import POISON_ERROR, Ticked
@@ -57,7 +57,9 @@ def _reap_sessions(p: Partition, now: int, limit: int) -> int:
                 continue
         if moved >= limit:
             break
-        session.reaping = True
+        if not session.reaping:
+            session.reaping = True
+            p.tell(SessionEnded(name))
         moved += _reap(p, name, session, now, limit - moved)
     return moved
 
