@@ -62,6 +62,10 @@ build: setup ## Build examples/orders.py into dist/
 start: build ## Production mode: start what was built
 	$(BIN)/workflow-worker start "$$(ls -t dist/*.wwa | head -n 1)"
 
+.PHONY: docs
+docs: setup ## Write the generated parts of README and docs anew
+	$(BIN)/python -m tests.docs.write
+
 .PHONY: bench
 bench: setup ## Measure, beside a yardstick and peers (PEERS=taskiq,dramatiq,dbos)
 	$(BIN)/python -m bench

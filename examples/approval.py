@@ -63,5 +63,5 @@ async def approve(request: Requested) -> dict[str, str]:
         raise wf.Failed(f"nobody decided about {request.what!r}")
     if not answer.approved:
         raise wf.Failed(f"{answer.by} declined {request.what!r}")
-    wf.state(status="approved", by=answer.by)
+    wf.state(status="approved", waiting_for=None, by=answer.by)
     return {"approved_by": answer.by}

@@ -1,4 +1,4 @@
-"""Webhooks as GitHub sends them, and life cycles of issues: every event has one fate, and a second time changes nothing.
+"""Webhooks as GitHub sends them, and life cycles of issues: each event has one fate, a second time changes nothing.
 
 The real files are not part of the project: WW_REAL_INPUT names the folder that holds them.
 """
@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,7 @@ def dirt() -> list[Delivery]:
         deliver("never-opened", "github.issues.labeled", "made/late#2", {"action": "labeled"}),
         deliver("no-subject", "github.sponsorship.created", None, {"action": "created"}),
         deliver("push", "github.push", "made/late", {"ref": "refs/heads/main", "after": "1f" * 20}),
-        deliver("bad-push", "github.push", "made/late", {"ref": 7}),
+        deliver("bad-push", "github.push", "made/bad", {"ref": 7}),
         deliver("stranger", "gitlab.push", "made/late", {}),
         deliver("opened-where", "github.issues.opened", None, {"action": "opened"}),
     ]
@@ -96,7 +97,7 @@ class Trial:
     """A service that runs the webhooks example, and what became of the events that it was given."""
 
     def __init__(self, server: RunningServer, folder: Path) -> None:
-        self.url = server.url
+        self.server = server
         self.service = Service(server.url, free_port(), folder, app=WEBHOOKS)
 
     def publish(self, path: Path) -> tuple[int, int]:
@@ -118,7 +119,7 @@ class Trial:
 
     def client(self) -> Any:
         """A client of the service's server."""
-        return Client.from_settings(Settings.from_mapping({"REDIS_URL": self.url}))
+        return Client.from_settings(Settings.from_mapping({"REDIS_URL": self.server.url}))
 
     async def closed(self) -> list[str]:
         """The subjects that were followed to their end."""
@@ -144,7 +145,7 @@ class Trial:
         early = self._early()
         for event in {event["id"]: event for event in events}.values():
             event_id, subject = event["id"], event.get("subject", "")
-            places = [event_id in dead, event_id in received or event_id in started_by_id, event_id.encode() in early]
+            places = [event_id in dead, event_id in received or event_id in started_by_id, _names(event_id, early)]
             assert sum(places) <= 1, f"{event_id} has several fates: {places}"
             if places[0]:
                 fates["dead"].append(event_id)
@@ -160,20 +161,17 @@ class Trial:
         assert not not_seen_started, f"followed without a start: {not_seen_started}"
         return fates
 
-    def _early(self) -> set[bytes]:
-        """Ids that wait in lists of early events."""
-        found: set[bytes] = set()
-        with redis.Redis.from_url(self.url) as raw:
-            for key in raw.scan_iter("ww:{ww:0}:early:*"):
-                for packed in raw.lrange(key, 0, -1):
-                    found |= set(bytes(packed).replace(b"\x00", b" ").split(b'"'))
-                    found |= {token for token in _words(bytes(packed))}
-        return found
+    def _early(self) -> bytes:
+        """All lists of early events, as the server keeps them."""
+        raw: Any = redis.Redis(unix_socket_path=str(self.server.socket_path))
+        with raw:
+            lists: list[list[bytes]] = [raw.lrange(key, 0, -1) for key in raw.scan_iter("ww:{ww:0}:early:*")]
+        return b" ".join(packed for found in lists for packed in found)
 
 
-def _words(packed: bytes) -> list[bytes]:
-    """Runs of the characters that our ids are made of."""
-    return bytes(c if chr(c).isalnum() or c in b"-._" else 32 for c in packed).split()
+def _names(event_id: str, packed: bytes) -> bool:
+    """Whether the id is in there, and not only as the beginning of a longer one."""
+    return re.search(re.escape(event_id.encode()) + rb"(?![0-9])", packed) is not None
 
 
 async def everything_has_one_fate(trial: Trial, paths: list[Path], closed: int) -> dict[str, list[str]]:

@@ -51,8 +51,8 @@ def dev(app: AppArgument = None) -> None:
 
 def _serve(settings: Settings, app: str, *, folder: Path | None = None, reload: bool = False) -> None:
     # Here, because they bring FastAPI and uvicorn: half a second that no other command should wait for.
-    from workflow_worker.service.service import WorkerService
-    from workflow_worker.web.server import WebServer
+    from workflow_worker.service.service import WorkerService  # noqa: PLC0415 - see above
+    from workflow_worker.web.server import WebServer  # noqa: PLC0415 - see above
 
     async def serve() -> None:
         service = WorkerService(settings, app, folder=folder, reload=reload)

@@ -13,6 +13,8 @@ from workflow_worker.cli.documents import decoded, run_details, run_document, ru
 from workflow_worker.cli.options import JsonOption, read_settings
 from workflow_worker.cli.output import page, print_json, say, status_style, table, to_json
 from workflow_worker.cli.timeline import Moment, moments, span, timeline_lines
+from workflow_worker.client.client import Client
+from workflow_worker.model.exceptions import NotFound
 from workflow_worker.model.instants import iso_ms
 from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.store.transitions import RunQuery
@@ -75,7 +77,7 @@ def show(run_id: RunArgument, json: JsonOption = False) -> None:
 
     async def look() -> None:
         async with connected(read_settings()) as client:
-            run = await client.run(run_id)
+            run = await _find(client, run_id)
             history = await client.history(run.ref)
         if json:
             print_json(run_details(run, history))
@@ -83,6 +85,18 @@ def show(run_id: RunArgument, json: JsonOption = False) -> None:
             print_run(run, history)
 
     asyncio.run(look())
+
+
+async def _find(client: Client, run_id: str) -> RunView:
+    """The run; where there is none, whether its event may still wait for somebody to take it in."""
+    try:
+        return await client.run(run_id)
+    except NotFound as error:
+        waiting = (await client.depth()).events
+        if not waiting:
+            raise
+        events = "1 event waits" if waiting == 1 else f"{waiting:,} events wait"
+        raise NotFound(f"{error}; {events} in the stream: is a service running?") from error
 
 
 @runs.command()

@@ -182,7 +182,9 @@ def _turn(
 
 
 def _unmatched(entries: tuple[str, ...]) -> str:
-    return f"; {len(entries)} events were never waited for" if entries else ""
+    if not entries:
+        return ""
+    return "; 1 event was never waited for" if len(entries) == 1 else f"; {len(entries)} events were never waited for"
 
 
 def _packed_text(packed: bytes) -> str:

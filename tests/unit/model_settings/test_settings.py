@@ -171,5 +171,5 @@ def test_frozen() -> None:
 def test_the_page_of_settings_is_current() -> None:
     table = settings_table()
     assert len(table.splitlines()) == len(DEFAULTS) + 3  # a header of two lines, and WORKER_COUNT
-    assert table in PAGE.read_text(), "run: python docs/reference/settings.py > docs/reference/settings.md"
+    assert table in PAGE.read_text(), "run: make docs"
     assert variable_of("port").name in table
