@@ -80,7 +80,7 @@ class EventDefinition:
             raise EventRejected(f"does not fit {name}: {error}") from error
         except UsageError:
             raise
-        except Exception as error:  # the author's own validation may raise anything
+        except BaseException as error:  # noqa: BLE001 - the author's own validation may raise anything, SystemExit too
             raise EventRejected(f"does not fit {name}: {_reason(error)}") from error
 
     def subject_of(self, value: object) -> str | None:
@@ -246,7 +246,7 @@ def _subject_text(found: object, where: str) -> str | None:
     raise UsageError(f"{where} is {found!r}: a subject is text, a whole number or a UUID")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The first complaint of a pydantic ValidationError with its path; the text of any other error."""
     complaints: Any = getattr(error, "errors", None)
     if callable(complaints):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from workflow_worker.model.failure import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class StartAction:
+class StartAction(msgspec.Struct, frozen=True):
     """Perform an action. `arguments` is its encoded call, `checksum` the crc32 of that, `options` what the call
     changed of the action's policy (None: nothing)."""
 
@@ -23,76 +22,66 @@ class StartAction:
     options: object | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAction:
+class CancelAction(msgspec.Struct, frozen=True):
     """Nobody waits for this action any more."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartTimer:
+class StartTimer(msgspec.Struct, frozen=True):
     """Wake the run at `due`, milliseconds since 1970."""
 
     number: int
     due: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+class CancelTimer(msgspec.Struct, frozen=True):
     """Nobody waits for this timer any more."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class AddWait:
+class AddWait(msgspec.Struct, frozen=True):
     """Deliver events of this type about *another* subject too."""
 
     event_type: str
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveWait:
+class RemoveWait(msgspec.Struct, frozen=True):
     """Take an `AddWait` back."""
 
     event_type: str
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetState:
+class SetState(msgspec.Struct, frozen=True):
     """Publish the run's state, as encoded JSON: readable from outside without a worker."""
 
     state: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(msgspec.Struct, frozen=True):
     """The workflow returned this encoded result. `unmatched` lists mail that nobody took."""
 
     result: bytes
     unmatched: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(msgspec.Struct, frozen=True):
     """The workflow raised ``wf.Failed``."""
 
     failure: Failure
     unmatched: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(msgspec.Struct, frozen=True):
     """The workflow ended by cancellation."""
 
     unmatched: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Suspend:
+class Suspend(msgspec.Struct, frozen=True):
     """The run cannot go on without a person: an unexpected error, or code that does not fit the history."""
 
     failure: Failure

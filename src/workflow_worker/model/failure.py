@@ -12,8 +12,12 @@ import msgspec
 from workflow_worker.model.exceptions import ActionCancelled, ActionFailed
 
 _CAUSES_KEPT = 5
+_MEMBERS_KEPT = 20
+_NOTES_KEPT = 10
 _TEXT_KEPT = 4_000
 _TRACEBACK_KEPT = 8_000
+_VALUES_KEPT_BYTES = 16_384
+"""An exception's arguments and attributes above this are left out: it is rebuilt from its message then."""
 
 
 class ErrorKind(StrEnum):
@@ -50,30 +54,53 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
 def _encode(value: object) -> bytes:
     try:
-        return msgspec.msgpack.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        raw = msgspec.msgpack.encode(value)
+    except Exception:  # noqa: BLE001 - a stranger's objects: what does not encode is left out
         return b""
+    return raw if len(raw) <= _VALUES_KEPT_BYTES else b""
+
+
+def _printable(text: str) -> str:
+    """The text without lone surrogates (an undecodable file name has them), which no encoder takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text_of(error: BaseException) -> str:
     try:
-        return str(error)[:_TEXT_KEPT]
+        return _printable(str(error)[:_TEXT_KEPT])
     except Exception as unprintable:  # noqa: BLE001 - a stranger's __str__ may do anything
         return f"<{type(error).__qualname__} whose __str__ raised {type(unprintable).__qualname__}>"
 
 
+def _notes_of(error: BaseException) -> tuple[str, ...]:
+    try:
+        return tuple(_printable(str(note)[:_TEXT_KEPT]) for note in list(error.__notes__)[:_NOTES_KEPT])
+    except Exception:  # noqa: BLE001 - no notes, or something else under their name
+        return ()
+
+
+def _attributes_of(error: BaseException) -> bytes:
+    try:
+        kept = {name: value for name, value in vars(error).items() if name != "__notes__"}
+    except Exception:  # noqa: BLE001 - an object may hide its __dict__
+        return b""
+    return _encode(kept) if kept else b""
+
+
 def _traceback_of(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error, chain=False))[-_TRACEBACK_KEPT:]
+        text = "".join(traceback.format_exception(error, chain=False))
     except Exception:  # noqa: BLE001 - formatting calls the stranger's __str__ and __repr__ too
-        return "".join(traceback.format_tb(error.__traceback__))[-_TRACEBACK_KEPT:]
+        text = "".join(traceback.format_tb(error.__traceback__))
+    return _printable(text[-_TRACEBACK_KEPT:])
 
 
 def _members_of(error: BaseException, kind: ErrorKind, attempts: int, depth: int) -> tuple[Failure, ...]:
     if not isinstance(error, BaseExceptionGroup) or depth >= _CAUSES_KEPT:
         return ()
     group = cast("BaseExceptionGroup[BaseException]", error)
-    return tuple(describe(member, kind, attempts, depth=depth + 1) for member in group.exceptions)
+    kept = group.exceptions[: max(1, _MEMBERS_KEPT >> depth)]
+    return tuple(describe(member, kind, attempts, depth=depth + 1) for member in kept)
 
 
 def describe(
@@ -94,8 +121,8 @@ def describe(
         module=cls.__module__,
         qualname=cls.__qualname__,
         arguments=b"" if members else _encode(error.args),
-        attributes=_encode({k: v for k, v in vars(error).items() if k != "__notes__"}) if vars(error) else b"",
-        notes=tuple(str(note) for note in getattr(error, "__notes__", ())),
+        attributes=_attributes_of(error),
+        notes=_notes_of(error),
         traceback=_traceback_of(error),
         cause=describe(cause, kind, attempts, depth=depth + 1) if cause is not None and depth < _CAUSES_KEPT else None,
         members=members,
@@ -103,11 +130,16 @@ def describe(
 
 
 def _find_class(failure: Failure) -> type[Exception] | None:
-    """The exception class of that name if its module is loaded already; nothing is ever imported from data."""
+    """The exception class of that name if its module is loaded already; nothing is ever imported from data.
+
+    Names are looked up in namespaces, not by `getattr`, which could run code of a module or a class.
+    """
     found: Any = sys.modules.get(failure.module)
     for part in failure.qualname.split("."):
-        found = getattr(found, part, None)
+        found = getattr(found, "__dict__", {}).get(part)
     if not isinstance(found, type) or not issubclass(found, Exception):
+        return None
+    if (found.__module__, found.__qualname__) != (failure.module, failure.qualname):
         return None
     if issubclass(found, StopIteration | StopAsyncIteration):
         return None  # cannot be set on a future (PEP 479)
@@ -135,7 +167,7 @@ def rebuild(failure: Failure) -> Exception:
             error.args = args or ((failure.message,) if failure.message else ())
             if failure.attributes:
                 error.__dict__.update(msgspec.msgpack.decode(failure.attributes))
-        except (TypeError, ValueError, msgspec.DecodeError):
+        except Exception:  # noqa: BLE001 - the class's own __new__ and slots: what cannot be rebuilt is still told
             error = ActionFailed(failure)
     for note in failure.notes:
         error.add_note(note)

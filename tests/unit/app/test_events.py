@@ -191,3 +191,18 @@ def test_unusable_declarations_are_refused() -> None:
         mine.event("a")(Other)
     with pytest.raises(UsageError, match="give all its types to one"):
         mine.event("b")(Plain)
+
+
+def test_a_class_that_exits_the_process_rejects_the_event_instead() -> None:
+    app = App("x")
+
+    @app.event("leaving")
+    @dataclass(frozen=True)
+    class Leaving:
+        code: int
+
+        def __post_init__(self) -> None:
+            raise SystemExit(self.code)
+
+    with pytest.raises(EventRejected, match="does not fit .*Leaving"):
+        app.events.decode(Event("1", "leaving", None, b'{"code": 3}'), Leaving)
