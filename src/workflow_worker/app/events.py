@@ -80,7 +80,7 @@ class EventDefinition:
             raise EventRejected(f"does not fit {name}: {error}") from error
         except UsageError:
             raise
-        except BaseException as error:  # noqa: BLE001 - the author's own validation may raise anything, SystemExit too
+        except BaseException as error:
             raise EventRejected(f"does not fit {name}: {_reason(error)}") from error
 
     def subject_of(self, value: object) -> str | None:
@@ -246,7 +246,19 @@ def _subject_text(found: object, where: str) -> str | None:
     raise UsageError(f"{where} is {found!r}: a subject is text, a whole number or a UUID")
 
 
+_REASON_KEPT = 500
+
+
 def _reason(error: BaseException) -> str:
+    """What is wrong, as text that can be stored; the error is a stranger's and may not even have a text."""
+    try:
+        text = _complaint(error)
+    except Exception:  # noqa: BLE001 - a stranger's __str__ may do anything
+        text = type(error).__qualname__
+    return text[:_REASON_KEPT].encode("utf-8", "backslashreplace").decode()
+
+
+def _complaint(error: BaseException) -> str:
     """The first complaint of a pydantic ValidationError with its path; the text of any other error."""
     complaints: Any = getattr(error, "errors", None)
     if callable(complaints):
