@@ -21,7 +21,7 @@ from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.model.vitals import VitalSigns
 from workflow_worker.store.memory.store import MemoryStore
 from workflow_worker.store.protocol import Store
-from workflow_worker.store.transitions import Limits, Publish
+from workflow_worker.store.transitions import Ingest, Ingested, IngestOutcome, Limits, Publish
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.reality import real_environment
 from workflow_worker.worker.worker import WorkflowWorker
@@ -73,7 +73,7 @@ def make_app(world: World) -> App:
     return app
 
 
-def make_ways(app: App, world: World) -> dict[str, Way]:
+def make_ways(app: App, world: World) -> dict[str, Way]:  # noqa: C901 - a table of small functions
     def perform(name: str) -> None:
         world.calls.append((name, action.attempt))
         left = world.failures.get(name)
@@ -353,3 +353,76 @@ async def test_a_worker_whose_session_was_taken_drops_its_runs_and_opens_another
     assert any(isinstance(fact, LeaseLost) for fact in rig.facts)
     assert rig.signs.sessions_lost == 1
     assert any(isinstance(fact, RunRested) and fact.status == "completed" for fact in rig.facts)
+
+
+class LateAnswers(MemoryStore):
+    """Ingests at once; an answer that brings runs comes when the gate opens."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, lambda: time.time_ns() // 1_000_000)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def ingest(self, request: Ingest) -> IngestOutcome:
+        outcome = await super().ingest(request)
+        if isinstance(outcome, Ingested) and outcome.runs:
+            await self.gate.wait()
+        return outcome
+
+
+async def test_a_drain_hands_back_at_once_what_an_ingest_under_way_brings() -> None:
+    async with rig_of() as rig:
+        store = rig.store = LateAnswers(rig.limits)
+        worker = await rig.start()
+        store.gate.clear()
+        await rig.publish("order.placed", "o-1")
+        deadline = time.monotonic() + 5
+        while RunRef("fulfil:order-o-1") not in store.partition.state.runs:
+            assert time.monotonic() < deadline, "the event was not ingested"
+            await asyncio.sleep(0.005)
+        worker.drain()
+        store.gate.set()
+        began = time.monotonic()
+        await asyncio.wait_for(rig.workers.pop()[1], 10)
+        assert time.monotonic() - began < 5, "the drain waited for its grace"
+        await rig.start("w2")
+        await rig.until("o-1", RunStatus.COMPLETED)
+        assert rig.world.calls == [("charge", 1), ("print_label", 1)]
+
+
+async def test_a_second_signal_leaves_no_run_released_without_its_action() -> None:
+    async with rig_of() as rig:
+        worker = await rig.start()
+        await rig.publish("order.placed", "o-1", how="slow")
+        await rig.until_slow()
+        worker.drain(hurry=True)
+        await asyncio.wait_for(rig.workers.pop()[1], 10)
+        assert (rig.signs.held, rig.signs.executing) == (0, 0)
+        view = await rig.store.run(RunRef("fulfil:order-o-1"))
+        assert view is not None
+        assert view.status is not RunStatus.WAITING
+        rig.world.gate.set()
+        await rig.start("w2")
+        await rig.until("o-1", RunStatus.COMPLETED)
+
+
+async def test_a_suspended_run_with_a_bug_can_be_cancelled(rig: Rig) -> None:
+    await rig.publish("order.placed", "o-1", how="broken")
+    await rig.until("o-1", RunStatus.SUSPENDED)
+    assert await rig.store.cancel(RunRef("fulfil:order-o-1"), "tester", "hopeless") == "ok"
+    await rig.until("o-1", RunStatus.CANCELLED)
+
+
+async def test_a_worker_that_ends_by_an_error_stops_its_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> None:
+        raise ValueError("nobody foresaw this")
+
+    async with rig_of() as rig:
+        await rig.start()
+        await rig.publish("order.placed", "o-1", how="slow")
+        await rig.until_slow()
+        monkeypatch.setattr(rig.store, "tick", broken)
+        _, task = rig.workers.pop()
+        await asyncio.wait([task], timeout=10)
+        assert isinstance(task.exception(), BaseExceptionGroup)
+        assert (rig.signs.held, rig.signs.executing) == (0, 0)

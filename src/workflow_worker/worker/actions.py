@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
@@ -49,6 +49,8 @@ class Performer:
         environment: Environment,
         reporter: Reporter,
         threads: Executor,
+        more_threads: Callable[[], Executor] | None,
+        threads_lost_at_most: int,
         max_retries: int,
         now_ms: Callable[[], int],
     ) -> None:
@@ -56,10 +58,13 @@ class Performer:
         self._environment = environment
         self._reporter = reporter
         self._threads = threads
+        self._more_threads = more_threads
         self._default_attempts = max_retries + 1
         self._now_ms = now_ms
         self._default_policy = RetryPolicy()
         self._running: set[asyncio.Task[None]] = set()
+        self._lost_in_threads: set[Attempt] = set()
+        self._threads_lost_at_most = threads_lost_at_most
         self._loop = asyncio.get_running_loop()
 
     def perform(self, executor: RunExecutor, start: StartAction) -> Attempt:
@@ -74,13 +79,25 @@ class Performer:
         task = self._loop.create_task(self._run(executor, attempt, definition))
         attempt.task = task
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        timeout_ms = _option(start.options, "timeout_ms", definition.timeout_ms)
-        if timeout_ms is not None:
-            attempt.deadline = self._loop.call_later(
-                timeout_ms / 1000, self._expire, executor, attempt, definition, timeout_ms
-            )
+        task.add_done_callback(lambda done: self._body_ended(executor, attempt, definition, done))
+        if definition.is_async:
+            self._set_deadline(executor, attempt, definition)
         return attempt
+
+    def _set_deadline(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
+        """The time limit begins when the body does: a sync one may have waited for a thread."""
+        timeout_ms = _option(attempt.start.options, "timeout_ms", definition.timeout_ms)
+        if timeout_ms is not None and not attempt.abandoned and not attempt.ended:
+            attempt.deadline = self._loop.call_later(timeout_ms / 1000, self._expire, executor, attempt, definition)
+
+    def _body_ended(
+        self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition, task: asyncio.Task[None]
+    ) -> None:
+        """No attempt without an end, whatever became of its task."""
+        self._running.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None and not attempt.abandoned and not attempt.ended:
+            self._end(executor, attempt, definition, error)
 
     async def _run(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
         start = attempt.start
@@ -102,8 +119,7 @@ class Performer:
                 if definition.is_async:
                     value = await definition.fn(*args, **kwargs)
                 else:
-                    call = contextvars.copy_context().run
-                    value = await self._loop.run_in_executor(self._threads, _call, call, definition.fn, args, kwargs)
+                    value = await self._in_thread(executor, attempt, definition, args, kwargs)
             if fault is not None:
                 fault("action.after")
             result = definition.encode_result(value)
@@ -114,17 +130,45 @@ class Performer:
                 raise
             else:  # not our cancellation: the body cancelled itself
                 self._end(executor, attempt, definition, error)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - an attempt's boundary: whatever a body raises is its error
-            self._end(executor, attempt, definition, error)
+        except BaseException as error:  # noqa: BLE001 - see the next line
+            # The boundary of an attempt: whatever a body raises is its error, SystemExit and KeyboardInterrupt (never
+            # ours: SIGINT is ignored here) too. Raised on, they would end the worker's loop.
+            if not attempt.abandoned and not self._loop.is_closed():
+                self._end(executor, attempt, definition, error)
         else:
             self._end(executor, attempt, definition, None, result)
 
-    def _expire(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition, timeout_ms: int) -> None:
+    async def _in_thread(
+        self,
+        executor: RunExecutor,
+        attempt: Attempt,
+        definition: ActionDefinition,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        loop, run = self._loop, contextvars.copy_context().run
+
+        def body() -> tuple[Any, BaseException | None]:
+            # An error is handed over as a value: a future takes no StopIteration, and a thread no SystemExit.
+            try:
+                loop.call_soon_threadsafe(self._set_deadline, executor, attempt, definition)
+                return run(definition.fn, *args, **kwargs), None
+            except BaseException as error:  # noqa: BLE001 - see above
+                return None, error
+
+        value, error = await loop.run_in_executor(self._threads, body)
+        if attempt in self._lost_in_threads:
+            self._lost_in_threads.discard(attempt)
+        if error is not None:
+            raise _as_raisable(error)
+        return value
+
+    def _expire(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
         attempt.timed_out = True
         if not definition.is_async:
             # A thread cannot be stopped; the run goes on without it, and its late result is ignored.
+            self._lost_in_threads.add(attempt)
+            self._replace_threads()
             self._end(executor, attempt, definition, _timeout_error(attempt, definition))
         elif attempt.task is not None:
             attempt.task.cancel()
@@ -140,6 +184,9 @@ class Performer:
         error: BaseException | None,
         result: bytes = b"",
     ) -> None:
+        if attempt.ended:
+            return
+        attempt.ended = True
         if attempt.deadline is not None:
             attempt.deadline.cancel()
             attempt.deadline = None
@@ -149,8 +196,27 @@ class Performer:
         if error is None:
             ended = Ended(start.name, start.number, number, took_ms, result)
         else:
-            ended = self._judge(executor, start, definition, error, number, took_ms)
+            ended = self._judge_safely(executor, start, definition, error, number, took_ms)
         self._reporter.attempt_ended(executor, attempt, ended)
+
+    def _judge_safely(
+        self,
+        executor: RunExecutor,
+        start: StartAction,
+        definition: ActionDefinition | None,
+        error: BaseException,
+        number: int,
+        took_ms: float,
+    ) -> Ended:
+        """The verdict; rules are authors' code, and one that fails must not leave an attempt without an end."""
+        try:
+            return self._judge(executor, start, definition, error, number, took_ms)
+        except Exception as broken:  # noqa: BLE001 - see above
+            broken.add_note(f"while classifying {type(error).__qualname__}")
+            failure = describe(broken, ErrorKind.PERMANENT, number)
+            return Ended(
+                start.name, start.number, number, took_ms, failure=failure, decision=ParkRun(), rule="broken rule"
+            )
 
     def _judge(
         self,
@@ -183,6 +249,13 @@ class Performer:
         failure = describe(error, verdict.kind, number)
         return Ended(start.name, start.number, number, took_ms, failure=failure, decision=decision, rule=verdict.rule)
 
+    def _replace_threads(self) -> None:
+        """Bodies that outlive their time limit keep their threads; when they may hold all, others get new ones."""
+        if self._more_threads is not None and len(self._lost_in_threads) >= self._threads_lost_at_most:
+            self._lost_in_threads.clear()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = self._more_threads()
+
     async def stop(self, within_s: float) -> None:
         """Wait for abandoned bodies to end, at most `within_s` seconds; what still runs then is left to the process."""
         running = [task for task in self._running if not task.done()]
@@ -190,10 +263,11 @@ class Performer:
             await asyncio.wait(running, timeout=within_s)
 
 
-def _call(
-    run: Callable[..., Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Coroutine[Any, Any, Any] | Any:
-    return run(fn, *args, **kwargs)
+def _as_raisable(error: BaseException) -> BaseException:
+    """The error itself, but for those that mean something else when a coroutine raises them."""
+    if isinstance(error, StopIteration | StopAsyncIteration | GeneratorExit | asyncio.CancelledError):
+        return RuntimeError(f"the action raised {type(error).__qualname__}: {error}")
+    return error
 
 
 def _option(options: object | None, name: str, default: Any) -> Any:

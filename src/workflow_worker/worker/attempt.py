@@ -28,7 +28,7 @@ class Ended:
 class Attempt:
     """A running attempt. Abandoned, its end is ignored; an async body is cancelled, a thread runs on unheard."""
 
-    __slots__ = ("abandoned", "deadline", "start", "started_at", "task", "timed_out")
+    __slots__ = ("abandoned", "deadline", "ended", "start", "started_at", "task", "timed_out")
 
     def __init__(self, start: StartAction, started_at: float) -> None:
         self.start = start
@@ -37,6 +37,7 @@ class Attempt:
         self.deadline: asyncio.TimerHandle | None = None
         self.timed_out = False
         self.abandoned = False
+        self.ended = False
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""

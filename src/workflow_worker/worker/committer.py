@@ -7,6 +7,7 @@ worker, two hundred on a busy one.
 from __future__ import annotations
 
 from workflow_worker.model.environment import Environment
+from workflow_worker.model.exceptions import Refused
 from workflow_worker.store.protocol import Store
 from workflow_worker.store.transitions import Commit, CommitOutcome, Mode
 from workflow_worker.worker.clock import ServerClock
@@ -55,9 +56,13 @@ class Committer:
         holdings.changed.set()
         if fault is not None:
             fault("commit.before")
-        outcomes = await self._patience.call(
-            lambda: self._store.commit(commits), wanted=lambda: holdings.session == session
-        )
+        try:
+            outcomes = await self._patience.call(
+                lambda: self._store.commit(commits), wanted=lambda: holdings.session == session
+            )
+        except Refused as error:
+            await self._find_culprit(batch, error)
+            return
         if fault is not None:
             fault("commit.done")
         if outcomes is None:
@@ -65,9 +70,31 @@ class Committer:
         for (executor, commit), outcome in zip(batch, outcomes, strict=True):
             self._tell(executor, commit, outcome)
 
+    async def _find_culprit(self, batch: list[tuple[RunExecutor, Commit]], error: Refused) -> None:
+        """The script failed on one of the runs: one by one, so that only that one pays for it."""
+        if len(batch) == 1:
+            executor, _ = batch[0]
+            if self._holdings.holds(executor):
+                self._holdings.broke(executor, error)
+            return
+        session = self._holdings.session
+        for executor, commit in batch:
+            try:
+                outcomes = await self._patience.call(
+                    lambda one=commit: self._store.commit([one]), wanted=lambda: self._holdings.session == session
+                )
+            except Refused as refusal:
+                await self._find_culprit([(executor, commit)], refusal)
+                continue
+            if outcomes is None:
+                return
+            self._tell(executor, commit, outcomes[0])
+
     def _tell(self, executor: RunExecutor, commit: Commit, outcome: CommitOutcome) -> None:
         self._clock.observe(outcome.now)
         if not self._holdings.holds(executor) or executor.token != commit.token:
+            if outcome.word in ("ok", "again"):
+                executor.count_accepted()
             return
         if commit.mode is not Mode.KEEP and (outcome.held or outcome.word == "mail"):
             self._holdings.still_executing(executor)

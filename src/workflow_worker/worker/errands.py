@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from workflow_worker.model.exceptions import Refused
 from workflow_worker.model.ids import RunRef
 from workflow_worker.store.protocol import Store
 from workflow_worker.worker.clock import ServerClock
@@ -38,9 +39,14 @@ class Errands:
     async def _load(self, executor: RunExecutor) -> None:
         holdings, session = self._holdings, self._holdings.session
         ref, token = executor.ref, executor.token
-        loaded = await self._patience.call(
-            lambda: self._store.load(session, ref, token), wanted=lambda: holdings.session == session
-        )
+        try:
+            loaded = await self._patience.call(
+                lambda: self._store.load(session, ref, token), wanted=lambda: holdings.session == session
+            )
+        except Refused as error:
+            if holdings.holds(executor):
+                holdings.broke(executor, error)
+            return
         if loaded is not None:
             self._clock.observe(loaded.now)
         if holdings.session == session:
@@ -48,6 +54,10 @@ class Errands:
 
     async def _hand_back(self, ref: RunRef, token: int, delay_ms: int) -> None:
         holdings, session = self._holdings, self._holdings.session
-        await self._patience.call(
-            lambda: self._store.hand_back(session, ref, token, delay_ms), wanted=lambda: holdings.session == session
-        )
+        try:
+            await self._patience.call(
+                lambda: self._store.hand_back(session, ref, token, delay_ms),
+                wanted=lambda: holdings.session == session,
+            )
+        except Refused as error:
+            holdings.report("hand back", error)  # the next renewal names the run as one that we do not know

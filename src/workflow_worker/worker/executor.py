@@ -132,6 +132,7 @@ class RunExecutor:
         "_retries",
         "_sent_id",
         "_sent_mode",
+        "_sent_records",
         "_sent_status",
         "_start",
         "_starts",
@@ -162,6 +163,7 @@ class RunExecutor:
         self._in_flight: Progress | None = None
         self._sent_id = NO_COMMIT
         self._sent_mode = Mode.KEEP
+        self._sent_records = 0
         self._sent_status = RunStatus.RUNNING
         self._outcome: _Outcome | None = None
         self._parked: tuple[int, Failure] | None = None
@@ -204,6 +206,10 @@ class RunExecutor:
         if self._prepare(loaded.start):
             history = self._decode(loaded.records)
             if history is not None:
+                if not any(isinstance(record, RunStarted) for record in history):
+                    # A person resumed it before anybody had recorded anything: this is its first commit all the same.
+                    self._new = True
+                    self._progress.events.append((loaded.start.entry, loaded.start.event, self.leased_at))
                 self._count_transient(history)
                 self.records = len(history)
                 self._last_at = max((record.at for record in history), default=0)
@@ -218,6 +224,7 @@ class RunExecutor:
         self.token = leased.token
         self.takeovers = leased.takeovers
         self.leased_at = leased_at
+        self._polling = False
         self.take_mail(leased.mail)
         self.settle()
 
@@ -229,8 +236,11 @@ class RunExecutor:
         try:
             main = self._definition.main(start.event, self._host.app.events)
         except EventRejected as error:
-            self._rejected_start = describe(error, ErrorKind.PERMANENT)
-            self._host.rejected(self, start.entry, str(error))
+            if self._new:
+                self._rejected_start = describe(error, ErrorKind.PERMANENT)
+                self._host.rejected(self, start.entry, str(error))
+            else:  # it did fit when the run began: the class was changed, which a person must put right
+                self._outcome = commands.Suspend(describe(error, ErrorKind.PERMANENT))
             return False
         self._execution = Execution(
             ref=self.ref,
@@ -249,6 +259,7 @@ class RunExecutor:
         except msgspec.DecodeError as error:
             error.add_note("the history was written by a newer release, or damaged; run this release's newest version")
             self._outcome = commands.Suspend(describe(error, ErrorKind.PERMANENT))
+            self._execution = None  # never started: mail that comes now is recorded for the release that can read it
             return None
 
     def _count_transient(self, history: Sequence[Record]) -> None:
@@ -269,8 +280,7 @@ class RunExecutor:
             self._progress.taken += 1
             self._progress.last_taken = item.entry
             if item.is_cancel:
-                by, reason = _cancel_details(item.event)
-                self._feed((CancelRequested(self._at(), item.entry, by, reason),))
+                self._take_cancel(item)
                 continue
             self._progress.events.append((item.entry, item.event, self.leased_at))
             try:
@@ -281,11 +291,18 @@ class RunExecutor:
             else:
                 self._feed((EventReceived(self._at(), item.entry, item.event),))
 
+    def _take_cancel(self, item: Mail) -> None:
+        """A cancel reaches the code; code that failed and cannot take it any more ends the run all the same."""
+        by, reason = _cancel_details(item.event)
+        if isinstance(self._outcome, commands.Suspend):
+            over = self._execution is None or self._execution.finished
+            self._outcome = commands.Cancelled() if over else None
+        self._feed((CancelRequested(self._at(), item.entry, by, reason),))
+
     def poll_mail(self) -> None:
-        """There may be mail: fetch it with a commit, now if none is under way."""
-        if self._in_flight is None:
-            self._polling = True
-            self.settle()
+        """There may be mail: fetch it with a commit, the next one if one is under way."""
+        self._polling = True
+        self.settle()
 
     def attempt_ended(self, attempt: Attempt, ended: Ended) -> None:
         """One attempt of an action is over; record what it means."""
@@ -335,7 +352,8 @@ class RunExecutor:
         sent = self._in_flight
         assert sent is not None
         self._in_flight = None
-        self._polling = False
+        if outcome.mail:
+            self._polling = False
         match outcome.word:
             case "ok" | "again":
                 self._accepted(sent, outcome)
@@ -349,11 +367,18 @@ class RunExecutor:
             case _:
                 self._host.lose(self, outcome.word)
 
+    def count_accepted(self) -> None:
+        """The commit under way was written, though the lease has gone meanwhile: its events are processed."""
+        if self._in_flight is not None:
+            self._count(self._in_flight)
+
+    def _count(self, sent: Progress) -> None:
+        self._host.recorded(self, sent, self._sent_status in (RunStatus.SUSPENDED, RunStatus.FAILED))
+
     def _accepted(self, sent: Progress, outcome: CommitOutcome) -> None:
         self.base = self._sent_id
-        self.records += len(sent.records)
-        failed = self._sent_status in (RunStatus.SUSPENDED, RunStatus.FAILED)
-        self._host.recorded(self, sent, failed)
+        self.records += self._sent_records
+        self._count(sent)
         if not outcome.held:
             if outcome.word == "again" and self._sent_mode is Mode.KEEP:
                 self._host.lose(self, "fenced")
@@ -382,8 +407,8 @@ class RunExecutor:
     def settle(self) -> None:
         """Decide what is next; safe to call at any time."""
         self._cancel_alarm()
-        if self._in_flight is not None:
-            return
+        if self._in_flight is not None or self._definition is None:
+            return  # the answer to the commit, or the history that is being loaded, will bring us here again
         self._fire_due()
         over = self._outcome is not None or self._rejected_start is not None
         if over:
@@ -415,12 +440,14 @@ class RunExecutor:
         progress, self._progress = self._progress, Progress()
         now = self._at()
         mode, status, last = self._ending(now)
+        self._polling = False
         if self._new:
             progress.records.insert(0, encode_record(RunStarted(self.created_at, _PYTHON, self._host.release)))
             self._new = False
-        if last is not None:
-            progress.records.append(encode_record(last))
+        # The end is no part of the progress: refused because of mail, the run ends again behind that mail.
+        records = (*progress.records, *([encode_record(last)] if last is not None else ()))
         self._in_flight = progress
+        self._sent_records = len(records)
         self._sent_mode, self._sent_status = mode, status
         if mode is Mode.KEEP:
             self._cleared, self._starts = self._starts, []
@@ -435,14 +462,14 @@ class RunExecutor:
             token=self.token,
             base=self.base,
             cid=self._sent_id,
-            records=tuple(progress.records),
+            records=records,
             status=status,
             mode=mode,
             taken=progress.taken,
             last_taken=progress.last_taken,
             rejects=rejects,
-            waits_added=tuple(progress.waits_added),
-            waits_removed=tuple(progress.waits_removed),
+            waits_added=tuple(wait for wait, wanted in progress.waits.items() if wanted),
+            waits_removed=tuple(wait for wait, wanted in progress.waits.items() if not wanted),
             state=progress.state,
             result=self._outcome.result if isinstance(self._outcome, commands.Complete) else None,
             error=_failure_encoder.encode(failure) if failure is not None else None,
@@ -478,7 +505,7 @@ class RunExecutor:
     def _feed(self, records: Sequence[Record]) -> None:
         for record in records:
             self._progress.records.append(encode_record(record))
-        if self._execution is None or self._outcome is not None:
+        if self._execution is None:
             return
         for command in self._execution.feed(records):
             self._obey(command)
@@ -496,9 +523,9 @@ class RunExecutor:
             case commands.CancelTimer(number=number):
                 self._timers.pop(number, None)
             case commands.AddWait(event_type=event_type, subject=subject):
-                self._progress.waits_added.append((event_type, subject))
+                self._progress.waits[event_type, subject] = True
             case commands.RemoveWait(event_type=event_type, subject=subject):
-                self._progress.waits_removed.append((event_type, subject))
+                self._progress.waits[event_type, subject] = False
             case commands.SetState(state=state):
                 self._progress.state = state
             case _:
@@ -513,6 +540,23 @@ class RunExecutor:
         attempt = self._attempts.pop(number, None)
         if attempt is not None:
             attempt.abandon()
+
+    def break_off(self, failure: Failure) -> bool:
+        """Suspend a run that breaks every worker's code for it; False while a commit is under way.
+
+        What was not committed is dropped, mail included: the store still has it.
+        """
+        if self._in_flight is not None or self._definition is None:
+            return False
+        self.close()
+        self._progress = Progress()
+        self._starts, self._cleared = [], []
+        self._timers, self._retries = {}, {}
+        self._parked = self._rejected_start = None
+        self._new = False
+        self._outcome = commands.Suspend(failure)
+        self._host.ask_commit(self)
+        return True
 
     def abandon_attempts(self) -> None:
         """Stop what runs for this run; its results are not wanted any more."""

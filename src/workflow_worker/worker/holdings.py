@@ -25,7 +25,7 @@ from workflow_worker.model.facts import (
     RunLeased,
     RunRested,
 )
-from workflow_worker.model.failure import Failure, describe
+from workflow_worker.model.failure import ErrorKind, Failure, describe
 from workflow_worker.model.ids import NO_COMMIT, CommitId, RunRef, SessionId, split_run_ref
 from workflow_worker.model.run import RunStatus
 from workflow_worker.model.vitals import VitalSigns
@@ -41,6 +41,8 @@ from workflow_worker.worker.progress import Progress
 
 _UNKNOWN_CODE_DELAY_MS = 1_000
 _BROKEN_RUN_DELAY_MS = 5_000
+_BROKEN_AT_MOST = 3
+_BROKEN_RUNS_NOTED = 1_000
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,6 +86,7 @@ class Holdings:
         self._to_hand_back: deque[tuple[RunRef, int, int]] = deque()
         self._commits = 0
         self._starting = False
+        self._broken: dict[RunRef, int] = {}
         self.cache = Cache(limits.cached_runs)
         self.performer: Performer | None = None
         self.changed = asyncio.Event()
@@ -98,13 +101,29 @@ class Holdings:
     def guard(
         self, step: Callable[Concatenate[RunExecutor, P], R], executor: RunExecutor, *args: P.args, **kwargs: P.kwargs
     ) -> R | None:
-        """Take one step of one run; an error that nobody foresaw costs this run a delay, and the others nothing."""
+        """Take one step of one run; an error that nobody foresaw costs this run a delay, and the others nothing.
+
+        The third time within this worker's life the run is suspended with the error, for a person to look at.
+        """
         try:
             return step(executor, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - the boundary between runs
-            self._emit(PartFailed(self._worker, f"run {executor.ref}", describe(error)))
-            self.give_back(executor, _BROKEN_RUN_DELAY_MS)
+        except BaseException as error:  # noqa: BLE001 - the boundary between runs; authors' code may raise SystemExit
+            self.broke(executor, error)
             return None
+
+    def report(self, part: str, error: BaseException) -> None:
+        """Something failed that nobody foresaw, and the work goes on."""
+        self._emit(PartFailed(self._worker, part, describe(error)))
+
+    def broke(self, executor: RunExecutor, error: BaseException) -> None:
+        """A run could not be driven."""
+        failure = describe(error, ErrorKind.PERMANENT)
+        self._emit(PartFailed(self._worker, f"run {executor.ref}", failure))
+        times = self._broken[executor.ref] = self._broken.pop(executor.ref, 0) + 1
+        while len(self._broken) > _BROKEN_RUNS_NOTED:
+            del self._broken[next(iter(self._broken))]
+        if times < _BROKEN_AT_MOST or not self.holds(executor) or not executor.break_off(failure):
+            self.give_back(executor, _BROKEN_RUN_DELAY_MS)
 
     # ------------------------------------------------------------------------------------------------------ intake side
 
@@ -131,6 +150,8 @@ class Holdings:
             if self.limits.detail or leased.takeovers:
                 self._emit(RunLeased(self._worker, leased.ref, leased.token, leased.takeovers, len(leased.mail)))
         self._signs.held = len(self._held)
+        if self.draining:
+            self.hand_back_overdue()  # an ingest that was under way when the drain began
         self.start_waiting()
 
     def start_waiting(self) -> None:
@@ -273,10 +294,16 @@ class Holdings:
             self.guard(RunExecutor.settle, executor)
         self.changed.set()
 
-    def abandon_attempts(self) -> None:
-        """Stop every attempt; the runs go back with the session."""
+    def abandon_all(self) -> None:
+        """Stop every attempt and drop every run; they go back with the session.
+
+        Not the attempts alone: a run without attempts would seem to wait, and be released without its actions.
+        """
+        self._waiting.clear()
+        self._to_load.clear()
         for executor in list(self._held.values()):
-            executor.abandon_attempts()
+            self._remove(executor)
+            executor.close()
 
     @property
     def empty(self) -> bool:
@@ -408,8 +435,8 @@ class Holdings:
         """The run is another's now."""
         self._remove(executor)
         executor.close()
-        self._signs.refused_commits += 1
         if word in ("fenced", "gone"):
+            self._signs.refused_commits += 1
             self._emit(CommitRefused(self._worker, executor.ref, executor.token, word))
         self._emit(LeaseLost(self._worker, executor.ref, executor.token, word))
 

@@ -121,8 +121,10 @@ class Intake:
             if fault is not None:
                 fault("ingest.sent")
             try:
+                # A drain does not wait for an answer that does not come: closing the session hands all back.
                 outcome = await self._patience.call(
-                    lambda: self._store.ingest(request), wanted=lambda: holdings.session == session
+                    lambda: self._store.ingest(request),
+                    wanted=lambda: holdings.session == session and not holdings.draining,
                 )
             except Refused:
                 return await self._script_error(room)
@@ -139,6 +141,8 @@ class Intake:
                     self._backlog = len(outcome.runs) >= room or outcome.read >= room
                     holdings.accept(outcome.runs)
                     return bool(outcome.runs or outcome.read)
+                case None if holdings.draining:
+                    return False
                 case SessionLost() | Stale() | None:
                     raise SessionGone(session)
 

@@ -15,8 +15,9 @@ class Progress:
     taken: int = 0
     last_taken: str = ""
     rejects: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    waits_added: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    waits_removed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    waits: dict[tuple[str, str], bool] = field(default_factory=dict[tuple[str, str], bool])
+    """Event type and subject → whether the run waits for it now: of a wait that ended and began again only the last
+    word counts, because the store adds first and removes then."""
     state: bytes | None = None
     attempts: int = 0
     events: list[tuple[str, Event, float]] = field(default_factory=list[tuple[str, Event, float]])
@@ -25,10 +26,7 @@ class Progress:
     @property
     def dirty(self) -> bool:
         """Whether there is something that must be written."""
-        return (
-            bool(self.records or self.taken or self.waits_added or self.waits_removed or self.rejects)
-            or self.state is not None
-        )
+        return bool(self.records or self.taken or self.waits or self.rejects) or self.state is not None
 
     def before(self, later: Progress) -> Progress:
         """This progress, refused by the store, with what came after it."""
@@ -37,8 +35,7 @@ class Progress:
             taken=self.taken + later.taken,
             last_taken=later.last_taken or self.last_taken,
             rejects=self.rejects + later.rejects,
-            waits_added=self.waits_added + later.waits_added,
-            waits_removed=self.waits_removed + later.waits_removed,
+            waits=self.waits | later.waits,
             state=later.state if later.state is not None else self.state,
             attempts=self.attempts + later.attempts,
             events=self.events + later.events,

@@ -30,6 +30,7 @@ class Callbacks:
 
     renewed: Callable[[Renewed], None]
     lost: Callable[[SessionId, str], None]
+    failed: Callable[[Exception], None]
 
 
 class SessionKeeper:
@@ -82,14 +83,25 @@ class SessionKeeper:
                 session = self._session
                 if session is not None:
                     await self._keep(store, session)
-                await self._environment.sleep(interval_s if session is not None else min(interval_s, 0.02))
+                await self._environment.sleep(self._pause_s(interval_s))
         finally:
             await store.aclose()
 
+    def _pause_s(self, interval_s: float) -> float:
+        """Until the next renewal, or until it is known that there was none in time."""
+        if self._session is None:
+            return min(interval_s, 0.02)
+        return min(interval_s, max(0.001, self._left_s()))
+
+    def _left_s(self) -> float:
+        """For how long the session may be taken for ours without another renewal."""
+        ttl_s = self._limits.lease_ttl_ms / 1000
+        return self._renewed_at + ttl_s * 2 / 3 - ttl_s / 20 - self._environment.monotonic()
+
     async def _keep(self, store: Store, session: SessionId) -> None:
         now = self._environment.monotonic()
-        ttl_s = self._limits.lease_ttl_ms / 1000
-        if now - self._renewed_at > ttl_s * 2 / 3 - ttl_s / 20:
+        left_s = self._left_s()
+        if left_s <= 0:
             self._lose(session, "could not renew in time")
             return
         if int(now * 1000) - self._signs.loop_at > self._limits.stall_limit_ms:
@@ -97,9 +109,15 @@ class SessionKeeper:
         if self._environment.fault is not None:
             self._environment.fault("renew.before")
         try:
-            answer = await store.renew(session, self._pairs())
-        except StoreUnavailable:
+            # A store that hangs may answer later than the lease lasts; the attempts must not go on until then.
+            async with asyncio.timeout(left_s):
+                answer = await store.renew(session, self._pairs())
+        except (StoreUnavailable, TimeoutError):
             self._signs.store_errors += 1
+            return
+        except Exception as error:  # noqa: BLE001 - a keeper that ends would lose every lease from then on
+            self._signs.store_errors += 1
+            self._on_worker_loop(self._callbacks.failed, error)
             return
         if session != self._session:
             return
@@ -124,7 +142,8 @@ class SessionKeeper:
         self._unknown = unknown
 
     def _lose(self, session: SessionId, reason: str) -> None:
-        self._session = None
+        if self._session == session:
+            self._session = None
         self._on_worker_loop(self._callbacks.lost, session, reason)
 
 

@@ -5,44 +5,70 @@ from __future__ import annotations
 import asyncio
 
 from workflow_worker.model.environment import Environment
+from workflow_worker.model.exceptions import Refused
+from workflow_worker.model.facts import Emit, PartFailed
+from workflow_worker.model.failure import describe
 from workflow_worker.store.protocol import Store
 from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.part import Patience
 
 _SHORTEST_S = 0.001
+_AFTER_ERROR_S = 1.0
 
 
 class Ticker:
     """Ticks when the next known thing is due, at the latest after a jittered interval (timers of others)."""
 
     def __init__(
-        self, store: Store, patience: Patience, clock: ServerClock, environment: Environment, interval_ms: int
+        self,
+        *,
+        store: Store,
+        patience: Patience,
+        clock: ServerClock,
+        environment: Environment,
+        interval_ms: int,
+        worker: str,
+        emit: Emit,
     ) -> None:
+        self._worker = worker
+        self._emit = emit
         self._store = store
         self._patience = patience
         self._clock = clock
         self._environment = environment
         self._interval_ms = interval_ms
-        self._next_due: int | None = None
+        self._next_at: float | None = None
         self._sooner = asyncio.Event()
 
     def wake_at(self, due_ms: int) -> None:
         """This worker released a run that is due then; called on the worker's loop."""
-        if self._next_due is None or due_ms < self._next_due:
-            self._next_due = due_ms
+        self._tick_in(due_ms - self._clock.now_ms())
+
+    def _tick_in(self, span_ms: int) -> None:
+        at = self._environment.monotonic() + max(_SHORTEST_S, span_ms / 1000)
+        if self._next_at is None or at < self._next_at:
+            self._next_at = at
             self._sooner.set()
 
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
-            self._next_due = None
-            ticked = await self._patience.call(self._store.tick)
+            self._next_at = None
+            try:
+                ticked = await self._patience.call(self._store.tick)
+            except Refused as error:
+                # One thing that cannot be moved must not end every worker; the others' ticks say the same.
+                self._emit(PartFailed(self._worker, "ticker", describe(error)))
+                await self._environment.sleep(_AFTER_ERROR_S)
+                continue
             assert ticked is not None
             self._clock.observe(ticked.now)
             if ticked.full:
                 continue
             if ticked.next_due is not None:
-                self.wake_at(ticked.next_due)
+                # By the server's own clock in this reply: by our idea of it the thing may be due already, and we would
+                # tick without a pause until the server agrees.
+                self._tick_in(ticked.next_due - ticked.now)
             await self._pause()
 
     async def _pause(self) -> None:
@@ -50,13 +76,11 @@ class Ticker:
         until = self._environment.monotonic() + jittered / 1000
         while True:
             self._sooner.clear()
-            wait_s = until - self._environment.monotonic()
-            if self._next_due is not None:
-                wait_s = min(wait_s, (self._next_due - self._clock.now_ms()) / 1000)
+            wait_s = (until if self._next_at is None else min(until, self._next_at)) - self._environment.monotonic()
             if wait_s <= 0:
                 return
             try:
-                async with asyncio.timeout(max(wait_s, _SHORTEST_S)):
+                async with asyncio.timeout(wait_s):
                     await self._sooner.wait()
             except TimeoutError:
                 return

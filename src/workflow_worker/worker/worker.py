@@ -94,9 +94,7 @@ class WorkflowWorker:
         """
         ordering.install()
         loop = asyncio.get_running_loop()
-        threads = self._threads or ThreadPoolExecutor(
-            min(256, self._limits.concurrency_limit), thread_name_prefix="action"
-        )
+        threads = self._threads or self._make_threads()
         store = await self._open_store()
         clock = ServerClock(self._environment)
         holdings = self._holdings = Holdings(
@@ -110,10 +108,25 @@ class WorkflowWorker:
             emit=self._emit,
         )
         holdings.performer = Performer(
-            self._app, self._environment, holdings, threads, self._limits.max_retries, clock.now_ms
+            self._app,
+            self._environment,
+            holdings,
+            threads,
+            None if self._threads else self._make_threads,
+            self._most_threads,
+            self._limits.max_retries,
+            clock.now_ms,
         )
         patience = Patience(self._name, self._environment, self._signs, self._emit)
-        ticker = Ticker(store, patience, clock, self._environment, self._limits.poll_interval_ms)
+        ticker = Ticker(
+            store=store,
+            patience=patience,
+            clock=clock,
+            environment=self._environment,
+            interval_ms=self._limits.poll_interval_ms,
+            worker=self._name,
+            emit=self._emit,
+        )
         holdings.on_wake = ticker.wake_at
         intake = Intake(
             store=store,
@@ -131,7 +144,7 @@ class WorkflowWorker:
             limits=self._limits,
             environment=self._environment,
             signs=self._signs,
-            callbacks=Callbacks(renewed=self._renewed, lost=self._session_lost),
+            callbacks=Callbacks(renewed=self._renewed, lost=self._session_lost, failed=self._renewal_failed),
             on_worker_loop=loop.call_soon_threadsafe,
         )
         keeping = KeeperThread(keeper) if self._own_thread else KeeperTask(keeper)
@@ -156,11 +169,19 @@ class WorkflowWorker:
             self._signs.phase = int(WorkerPhase.STOPPED)
             keeping.stop(within_s=2.0)
             beat.cancel()
+            holdings.abandon_all()
             holdings.cache.clear()
             await store.aclose()
             if self._threads is None:
                 threads.shutdown(wait=False, cancel_futures=True)
         self._emit(WorkerStopped(self._name))
+
+    @property
+    def _most_threads(self) -> int:
+        return min(256, self._limits.concurrency_limit)
+
+    def _make_threads(self) -> Executor:
+        return ThreadPoolExecutor(self._most_threads, thread_name_prefix="action")
 
     def drain(self, hurry: bool = False) -> None:
         """Take no new work and finish; with `hurry`, cancel attempts at once. Call on the worker's loop."""
@@ -187,6 +208,8 @@ class WorkflowWorker:
             opening = self._environment.monotonic()
             if await patience.call(lambda s=session: _opened(store, s), lambda: not holdings.draining) is None:
                 return
+            if self._environment.monotonic() - opening > self._limits.lease_ttl_ms / 2_000:
+                continue  # opened after a long outage: it may be expired already, and nothing is held yet
             keeper.watch(session, opening)
             intake.begin_session()
             if not holdings.draining:
@@ -210,8 +233,10 @@ class WorkflowWorker:
             try:
                 async for ref in store.hints(session):
                     holdings.hint(ref)
-            except StoreUnavailable:
+            except Exception as error:  # noqa: BLE001 - hints are a comfort, never a reason to end
                 self._signs.store_errors += 1
+                if not isinstance(error, StoreUnavailable):
+                    self._emit(PartFailed(self._name, "hints", describe(error)))
             await self._environment.sleep(0.5)
 
     async def _finish(self, holdings: Holdings) -> None:
@@ -220,7 +245,7 @@ class WorkflowWorker:
         while not holdings.empty and not self._hurry.is_set() and self._environment.monotonic() < deadline:
             holdings.changed.clear()
             await self._environment.sleep(0.01)
-        holdings.abandon_attempts()
+        holdings.abandon_all()
         assert holdings.performer is not None
         await holdings.performer.stop(_BODIES_WITHIN_S)
 
@@ -245,6 +270,9 @@ class WorkflowWorker:
     def _renewed(self, answer: Renewed) -> None:
         if self._holdings is not None:
             self._holdings.reconcile(answer.lost, answer.mail)
+
+    def _renewal_failed(self, error: Exception) -> None:
+        self._emit(PartFailed(self._name, "session keeper", describe(error)))
 
     def _session_lost(self, session: SessionId, reason: str) -> None:
         holdings = self._holdings

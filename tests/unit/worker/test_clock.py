@@ -61,6 +61,26 @@ def test_a_server_clock_that_was_set_back_is_believed() -> None:
     assert clock.now_ms() == 6_400_000
 
 
+def test_a_server_clock_that_was_set_back_a_little_is_believed_after_a_while() -> None:
+    monotonic = Monotonic()
+    clock = make_clock(monotonic)
+    clock.observe(1_000_000)
+    for second in range(1, 31):
+        monotonic.seconds += 1.0
+        clock.observe(1_000_000 + second * 1_000 - 400)
+    assert clock.now_ms() == 1_029_600
+
+
+def test_one_slow_reply_among_good_ones_changes_nothing() -> None:
+    monotonic = Monotonic()
+    clock = make_clock(monotonic)
+    for second in range(40):
+        late_ms = 300 if second % 7 else 0
+        clock.observe(1_000_000 + second * 1_000 - late_ms)
+        assert clock.now_ms() == 1_000_000 + second * 1_000
+        monotonic.seconds += 1.0
+
+
 def test_a_reply_without_a_time_teaches_nothing() -> None:
     clock = make_clock(Monotonic())
     clock.observe(1_000_000)
