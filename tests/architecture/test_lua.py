@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import pytest
 
+from tests.architecture.write_keys import PAGE, REWRITE, rendered
 from workflow_worker.model.exceptions import ConfigurationError
 from workflow_worker.store.redis.keys import KEYS, prefix_of
 from workflow_worker.store.redis.scripts import CALLS, link, load_scripts
@@ -38,7 +39,7 @@ def test_headers_name_what_the_callers_pass() -> None:
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_a_file_is_short_and_says_what_it_does(name: str) -> None:
     lines = SOURCES[name].splitlines()
-    assert len(lines) <= 150
+    assert len(lines) <= 140
     assert lines[0].startswith("-- ")
     assert lines[0][3].isupper()
     assert max(map(len, lines)) <= 120
@@ -66,3 +67,7 @@ def test_arguments_are_bound_by_their_position() -> None:
 
 def test_all_keys_share_one_slot() -> None:
     assert prefix_of("shop") == "shop:{shop:0}:"
+
+
+def test_the_page_of_keys_is_current() -> None:
+    assert PAGE.read_text() == rendered(), f"run: {REWRITE}"

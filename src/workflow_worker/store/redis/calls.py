@@ -7,13 +7,15 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from workflow_worker.model.exceptions import StoreUnavailable
+from workflow_worker.model.exceptions import ConfigurationError, StoreUnavailable
+from workflow_worker.store.redis.connection import unavailable
 from workflow_worker.store.redis.encoding import Argument
 from workflow_worker.store.redis.failures import translate
 from workflow_worker.store.redis.scripts import load_scripts
 
 Durability = Literal["relaxed", "fsync", "replicated"]
-_WAIT_MS = 2_000
+WAIT_MS = 2_000
+"""How long a write may take to reach where DURABILITY wants it, in milliseconds."""
 
 
 class Caller:
@@ -22,16 +24,18 @@ class Caller:
     Raises (from every call):
         StoreUnavailable: No usable answer.
         Refused: The script itself failed on what it found; nothing was written.
+        ConfigurationError: The server cannot do what DURABILITY wants. What was to be written is written.
     """
 
-    def __init__(self, client: Redis, prefix: str, durability: Durability) -> None:
+    def __init__(self, client: Redis, prefix: str, durability: Durability, wait_ms: int = WAIT_MS) -> None:
         self._client: Any = client  # redis-py leaves the types of its commands open
         self._prefix = prefix
         self._wait: tuple[str | int, ...] | None = {
             "relaxed": None,
-            "fsync": ("WAITAOF", 1, 0, _WAIT_MS),
-            "replicated": ("WAIT", 1, _WAIT_MS),
+            "fsync": ("WAITAOF", 1, 0, wait_ms),
+            "replicated": ("WAIT", 1, wait_ms),
         }[durability]
+        self._durability, self._wait_ms = durability, wait_ms
         self._scripts = load_scripts()
 
     async def call(self, name: str, *args: Argument) -> Any:
@@ -59,12 +63,24 @@ class Caller:
                 reply, reached = await self._call_and_wait(script.sha, args)
         except (RedisError, OSError) as error:
             raise translate(error) from error
-        for outcome in (reply, reached):
-            if isinstance(outcome, RedisError):
-                raise translate(outcome) from outcome
+        if isinstance(reply, RedisError):
+            raise translate(reply) from reply
+        if isinstance(reached, RedisError):
+            raise self._no_durability(reached) from reached
         if (reached[0] if isinstance(reached, list) else reached) < 1:
-            raise StoreUnavailable(f"written, but not within {_WAIT_MS} ms to where DURABILITY wants it")
+            raise StoreUnavailable(
+                f"written, but not within {self._wait_ms} ms to where DURABILITY={self._durability} wants it"
+            )
         return reply
+
+    def _no_durability(self, error: RedisError) -> StoreUnavailable | ConfigurationError:
+        ours = unavailable(error)
+        if ours is not None:
+            return ours
+        return ConfigurationError(
+            f"DURABILITY={self._durability} cannot be had from this server: {error}. fsync needs Redis 7.2 or Valkey,"
+            " with appendonly yes"
+        )
 
     async def _call_and_wait(self, sha: str, args: tuple[Argument, ...]) -> tuple[Any, Any]:
         assert self._wait is not None

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 
 from workflow_worker.model.exceptions import ConfigurationError, StoreUnavailable
 from workflow_worker.model.settings import without_password
+from workflow_worker.store.redis.packing import packing
 
 OLDEST_SERVER = (6, 2)
 CONNECT_TIMEOUT_S = 3.0
@@ -93,6 +94,7 @@ def connect(url: str, *, name: str = "workflow-worker", timeout_s: float | None 
     """
     arguments = _arguments(url)
     arguments.setdefault("client_name", name)
+    arguments["connection_class"] = packing(arguments.get("connection_class"))
     pool = ConnectionPool(
         **arguments,
         retry=Retry(NoBackoff(), 0),

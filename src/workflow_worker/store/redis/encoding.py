@@ -120,18 +120,21 @@ def decode_loaded(reply: list[Any]) -> Loaded:
 
 
 def encode_commits(commits: Sequence[Commit]) -> list[Argument]:
-    """All commits of one call as one flat list, in the order that `commit.lua` names."""
+    """All commits of one call as one flat list, in the order that `commit.lua` names. Most commits are plain, and
+    what they do not have is not sent: each argument costs the server about 0.1 µs."""
     flat: list[Argument] = []
     for c in commits:
-        fields: list[Argument] = []
+        flat += (c.ref, c.session, c.token, c.base, c.cid, c.status.value, c.mode.value, c.attempts)
+        size = (c.state is not None) + (c.result is not None) + (c.error is not None)
+        more = c.taken or c.rejects or c.waits_added or c.waits_removed or c.emits or c.wake is not None
+        flat += (size, len(c.records), 1 if more else 0)
+        if more:
+            refused = any(entry == REJECT_START for entry, _ in c.rejects)
+            flat += (c.taken, c.last_taken, "" if c.wake is None else c.wake, 1 if refused else 0)
+            flat += (len(c.rejects), len(c.waits_added), len(c.waits_removed), len(c.emits))
         for name, value in (("state", c.state), ("result", c.result), ("error", c.error)):
             if value is not None:
-                fields += (name, value)
-        refused = any(entry == REJECT_START for entry, _ in c.rejects)
-        flat += (c.ref, c.session, c.token, c.base, c.cid, c.status.value, c.mode.value, c.taken, c.last_taken)
-        flat += ("" if c.wake is None else c.wake, c.attempts, 1 if refused else 0, len(fields) // 2, len(c.records))
-        flat += (len(c.rejects), len(c.waits_added), len(c.waits_removed), len(c.emits))
-        flat += fields
+                flat += (name, value)
         flat += c.records
         for pairs in (c.rejects, c.waits_added, c.waits_removed):
             for pair in pairs:
@@ -174,7 +177,7 @@ def decode_view(ref: RunRef, flat: list[Any]) -> RunView | None:
         status=RunStatus(found[b"status"].decode()),
         subject=None if subject is None else subject.decode(),
         started_at=int(found[b"created"]),
-        updated_at=int(found[b"updated"]),
+        updated_at=int(found.get(b"updated", found[b"created"])),
         attempts=int(found.get(b"attempts", 0)),
         takeovers=int(found.get(b"takeovers", 0)),
         owner=found[b"owner"].decode(),

@@ -30,7 +30,7 @@ KEYS = (
     Key("run:", "hash", "one run, by its full name", "until retention after its end"),
     Key("history:", "list", "the run's encoded records", "as the run"),
     Key("mailbox:", "list", "packed entries not yet recorded", "while there is mail"),
-    Key("subjects", "hash", "subject -> packed list of its live runs"),
+    Key("subjects", "hash", "subject -> its live runs: `=` and the name of the only one, else a packed list"),
     Key("early:", "list", "packed early events of a subject: deadline, type, entry, runs that had it", "while early"),
     Key("deadlines", "zset", "subject by the earliest deadline of its early events", "while early"),
     Key("waits:", "set", "runs of other subjects that wait: <length of type>:<type>:<subject>", "while waited for"),
@@ -52,6 +52,13 @@ KEYS = (
     Key("hint:", "channel", "run refs for a session whose runs got mail", "not stored"),
 )
 """The table of keys; `docs/reference` prints it and a test compares it with the scripts."""
+
+
+def keys_table() -> str:
+    """The table of keys as Markdown, for the documentation."""
+    rows = [f"| `{key.name}{'…' * key.name.endswith(':')}` | {key.type} | {key.holds} | {key.lives} |" for key in KEYS]
+    cells = [row.replace("<", "\\<") for row in rows]
+    return "\n".join(["| key | type | holds | lives |", "|---|---|---|---|", *cells]) + "\n"
 
 
 def prefix_of(namespace: str, partition: int = 0) -> str:

@@ -87,17 +87,17 @@ def link(name: str, read: Callable[[str], str] = read_file) -> Script:
         return "\n".join(parts)
 
     body = _code_of(_INCLUDE.sub(insert, source))
-    text = "local P, call = KEYS[1], redis.call\n" + _bindings(args) + body
+    text = "local P, ARGV, call = KEYS[1], ARGV, redis.call\n" + _bindings(args) + body
     return Script(name, args, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def load_scripts() -> dict[str, Script]:
-    """All scripts, linked and compared with `CALLS`.
+def load_scripts(read: Callable[[str], str] = read_file) -> dict[str, Script]:
+    """All scripts, linked and compared with `CALLS`; `read` gives the text of a file by its name.
 
     Raises:
         ConfigurationError: A script's header names other arguments than its caller passes.
     """
-    scripts = {name: link(name) for name in CALLS}
+    scripts = {name: link(name, read) for name in CALLS}
     for name, script in scripts.items():
         if script.args != CALLS[name]:
             raise ConfigurationError(f"{name}.lua takes {script.args}, but is called with {CALLS[name]}")

@@ -15,7 +15,7 @@ from workflow_worker.model.ids import CANCEL_TYPE, RunRef, SessionId, run_ref
 from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.store.redis import encoding
 from workflow_worker.store.redis.auditing import Ledger
-from workflow_worker.store.redis.calls import Caller, Durability
+from workflow_worker.store.redis.calls import WAIT_MS, Caller, Durability
 from workflow_worker.store.redis.keys import prefix_of
 from workflow_worker.store.redis.streams import Wakening, listen
 from workflow_worker.store.transitions import (
@@ -66,13 +66,14 @@ class RedisStore:
         partition: int = 0,
         limits: Limits | None = None,
         durability: Durability = "relaxed",
+        durability_ms: int = WAIT_MS,
         clock: Callable[[], int] | None = None,
     ) -> None:
         self._client, self._blocking = client, blocking
         self._limits = limits or Limits()
         self._clock = clock
         self.prefix = prefix_of(namespace, partition)
-        self._caller = Caller(client, self.prefix, durability)
+        self._caller = Caller(client, self.prefix, durability, durability_ms)
         self._call = self._caller.call
         self._wakening = Wakening(blocking, self.prefix)
 

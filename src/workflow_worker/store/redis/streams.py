@@ -37,23 +37,26 @@ class Wakening:
             StoreUnavailable: The server did not answer 2 s after the block was over, or is not there.
         """
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
-        for _ in range(2):
+        try:
+            async with asyncio.timeout(timeout_ms / 1000 + _SLACK_S):
+                return _brought(await self._read_until(deadline))
+        except (RedisError, OSError, TimeoutError) as error:
+            if not refuses_writes(error):
+                raise translate(error) from error
+        # Reading and making groups are writes: where they are refused, the caller polls by ingest.
+        await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+        return False
+
+    async def _read_until(self, deadline: float) -> Any:
+        for attempt in range(2):
             left_ms = max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
             try:
-                async with asyncio.timeout(left_ms / 1000 + _SLACK_S):
-                    return _brought(await self._read(left_ms))
+                return await self._read(left_ms)
             except ResponseError as error:
-                if "NOGROUP" in str(error):
-                    await self._make_groups()
-                    continue
-                if not refuses_writes(error):
-                    raise translate(error) from error
-                # XREADGROUP is a write: where it is refused, the caller polls by ingest.
-                await asyncio.sleep(left_ms / 1000)
-                return False
-            except (RedisError, OSError, TimeoutError) as error:
-                raise translate(error) from error
-        return False
+                if "NOGROUP" not in str(error) or attempt == 1:
+                    raise
+            await self._make_groups()
+        return None
 
     async def _read(self, block_ms: int) -> Any:
         return await self._client.execute_command(
@@ -68,9 +71,7 @@ class Wakening:
                 await self._client.xgroup_create(stream, GROUP, id="0", mkstream=True)
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):  # another worker was quicker
-                    raise translate(error) from error
-            except (RedisError, OSError) as error:
-                raise translate(error) from error
+                    raise
 
 
 def _brought(reply: Any) -> bool:

@@ -10,30 +10,41 @@ local function let_go(session, ref)
   refs[#refs + 1] = ref
 end
 
--- The runs leave their subjects.
+local function without(live, ref)
+  local kept = {}
+  for i = 1, #live do
+    if live[i] ~= ref then kept[#kept + 1] = live[i] end
+  end
+  return kept
+end
+
+-- The runs leave their subjects; `lists` keeps each as it will be, `false` when it has no live run left.
 local function write_subjects()
-  local names, place = {}, {}
+  local names, lists = {}, {}
   for i = 1, #ends do
-    local subject = ends[i][2]
-    if not place[subject] then
-      names[#names + 1] = subject
-      place[subject] = #names
+    if lists[ends[i][2]] == nil then
+      names[#names + 1], lists[ends[i][2]] = ends[i][2], false
     end
   end
   if #names == 0 then return end
-  local lists, gone, kept = call('HMGET', P .. 'subjects', unpack(names)), {}, {}
-  for i = 1, #lists do lists[i] = lists[i] and cmsgpack.unpack(lists[i]) or {} end
+  local found, gone, kept = call('HMGET', P .. 'subjects', unpack(names)), {}, {}
+  for i = 1, #names do lists[names[i]] = found[i] end
   for i = 1, #ends do
-    local live = lists[place[ends[i][2]]]
-    for j = #live, 1, -1 do
-      if live[j] == ends[i][1] then table.remove(live, j) end
+    local ref, subject = ends[i][1], ends[i][2]
+    local value = lists[subject]
+    if value == '=' .. ref then
+      lists[subject] = false
+    elseif value then
+      local live = without(live_of(value), ref)
+      lists[subject] = #live > 0 and pack_live(live)
     end
   end
-  for i = 1, #lists do
-    if #lists[i] == 0 then
-      gone[#gone + 1] = names[i]
+  for i = 1, #names do
+    local value = lists[names[i]]
+    if value then
+      kept[#kept + 1], kept[#kept + 2] = names[i], value
     else
-      kept[#kept + 1], kept[#kept + 2] = names[i], cmsgpack.pack(lists[i])
+      gone[#gone + 1] = names[i]
     end
   end
   if #gone > 0 then call('HDEL', P .. 'subjects', unpack(gone)) end

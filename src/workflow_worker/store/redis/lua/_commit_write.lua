@@ -1,10 +1,11 @@
--- Writes of one accepted commit. Each takes the parsed commit `c` and the run's hash as read.
+-- Rarer writes of one accepted commit; each takes the parsed commit `c` and reads what only it needs.
 local function push_all(key, first, last)
+  if first == last then return call('RPUSH', key, ARGV[first]) end
   for i = first, last, 1000 do call('RPUSH', key, unpack(ARGV, i, math.min(i + 999, last))) end
 end
 
 -- Mail that does not fit its class, raw and naming the run; the start event too.
-local function bury_rejects(c, start)
+local function bury_rejects(c)
   local reasons = {}
   for i = c.rejects, c.rejects + 2 * c.n_rejects - 2, 2 do reasons[ARGV[i]] = ARGV[i + 1] end
   local mail = c.taken > 0 and call('LRANGE', P .. 'mailbox:' .. c.ref, 0, c.taken - 1) or {}
@@ -12,12 +13,15 @@ local function bury_rejects(c, start)
     local item = cmsgpack.unpack(mail[i])
     if reasons[item[1]] then bury(item, 2, 'rejected: ' .. reasons[item[1]], c.ref) end
   end
-  if reasons.start then bury(cmsgpack.unpack(start), 2, 'rejected: ' .. reasons.start, c.ref, true) end
+  if reasons.start then
+    bury(cmsgpack.unpack(call('HGET', c.key, 'start')), 2, 'rejected: ' .. reasons.start, c.ref, true)
+  end
 end
 
 -- Follow-up events, each once in the life of the run; their id holds the id of the start event.
-local function emit(c, emitted, start)
-  local item, start_id = cmsgpack.unpack(start), nil
+local function emit(c)
+  local run = call('HMGET', c.key, 'emitted', 'start')
+  local emitted, item, start_id = tonumber(run[1] or 0), cmsgpack.unpack(run[2]), nil
   for i = 2, #item - 1, 2 do
     if item[i] == 'id' then start_id = item[i + 1] end
   end

@@ -13,11 +13,37 @@ local function run_of(ref)
     local h = call('HMGET', P .. 'run:' .. ref, 'status', 'version', 'owner', 'token', 'cid', 'mails', 'takeovers',
       'created', 'rejected')
     run = h[1] and { ref = ref, status = h[1], kind = string.match(ref, '^[^:]*') .. '@' .. h[2], version = h[2],
-      owner = h[3], token = h[4], cid = h[5], mails = tonumber(h[6] or 0), takeovers = h[7] or '0', created = h[8],
-      rejected = h[9], mail = {} }
+      owner = h[3], token = h[4], cid = h[5] or '', mails = tonumber(h[6] or 0), takeovers = h[7] or '0',
+      created = h[8], rejected = h[9], mail = {}, start = false, last = false, touched = false,
+      leased = false }
     runs[ref] = run
   end
   return run or nil
+end
+
+-- What the entries of one call are about, in two looks instead of two for each: the runs that they start, when none is
+-- there yet, and the live runs of their subjects.
+local function look_ahead(entries)
+  local keys, refs, names = {}, {}, {}
+  for i = 1, #entries do
+    local targets, subject = entries[i].targets, entries[i].subject
+    if targets then
+      for j = 2, #targets, 2 do
+        if runs[targets[j]] == nil then
+          keys[#keys + 1], refs[#refs + 1] = P .. 'run:' .. targets[j], targets[j]
+        end
+      end
+      if subject and not subjects[subject] then
+        subjects[subject] = true
+        names[#names + 1] = subject
+      end
+    end
+  end
+  if #keys > 0 and #keys <= 4000 and call('EXISTS', unpack(keys)) == 0 then
+    for i = 1, #refs do runs[refs[i]] = false end
+  end
+  local lists = #names > 0 and call('HMGET', P .. 'subjects', unpack(names)) or {}
+  for i = 1, #names do subjects[names[i]] = live_of(lists[i]) end
 end
 
 local function is_ended(run)
@@ -32,7 +58,7 @@ local function touch(run)
 end
 
 local function lease(run)
-  if not run.new then wakes_off[#wakes_off + 1] = run.ref end
+  if not run.start then wakes_off[#wakes_off + 1] = run.ref end
   run.token, run.owner, run.leased = raise_token(run.token), session, true
   leased[#leased + 1] = run
   touch(run)
@@ -44,7 +70,7 @@ local function place(run)
   if #leased < room and knows[run.kind] then
     lease(run)
   elseif run.owner ~= 'ready' then
-    if not run.new then wakes_off[#wakes_off + 1] = run.ref end
+    if not run.start then wakes_off[#wakes_off + 1] = run.ref end
     run.owner = 'ready'
     ready[#ready + 1] = run
     touch(run)
@@ -66,17 +92,6 @@ local function put(run, item, fields, first)
   touch(run)
   count('deliveries')
   return true
-end
-
--- The live runs of a subject, as they will be; read once.
-local function runs_of(subject)
-  local found = subjects[subject]
-  if not found then
-    local packed = call('HGET', P .. 'subjects', subject)
-    found = packed and cmsgpack.unpack(packed) or {}
-    subjects[subject] = found
-  end
-  return found
 end
 
 -- The early list of a subject: how many are stored, whether they will be gone, and what will be added.

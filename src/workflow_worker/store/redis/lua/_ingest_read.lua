@@ -11,16 +11,19 @@ local function is_utf8(text)
   return not string.find(text, '[\128-\255]')
 end
 
--- The known fields of an entry; a name given twice counts with its last value, an empty value is none.
+local KNOWN = { id = true, type = true, subject = true, workflow = true, run = true, via = true }
+
+-- The known fields of an entry; a name given twice counts with its last value, an empty value is none. All fields of
+-- `found` stand in its constructor: a table that grows later is rehashed again and again.
 local function read_entry(id, fields)
-  local found = { entry = id, fields = fields, via_bytes = 0 }
+  local found = { entry = id, fields = fields, via_bytes = 0, id = false, type = false, subject = false, via = false,
+    workflow = false, run = false, alone = false, may_start = false, route = false, targets = false, got = false,
+    address = false, item = false }
   for i = 1, #fields - 1, 2 do
     local name, value = fields[i], fields[i + 1]
-    if name == 'id' or name == 'type' or name == 'subject' or name == 'workflow' or name == 'run' then
-      found[name] = value ~= '' and value or nil
-    elseif name == 'via' then
-      found.via = value ~= '' and value or nil
-      found.via_bytes = found.via_bytes + 3 + #value
+    if KNOWN[name] then
+      found[name] = value ~= '' and value
+      if name == 'via' then found.via_bytes = found.via_bytes + 3 + #value end
     end
   end
   if found.via then
@@ -30,7 +33,13 @@ local function read_entry(id, fields)
   return found
 end
 
--- The first check that fails decides; nil when the entry can be routed.
+local function start_of(route, workflow)
+  for i = 1, #route[2] do
+    if route[2][i][1] == workflow then return route[2][i] end
+  end
+end
+
+-- The first check that fails decides; nil when the entry can be routed. `targets`: start route (false: none), run…
 local function refuse(found)
   local text = table.concat(found.fields)
   if #text - found.via_bytes > max_bytes then return 'too big' end
@@ -50,15 +59,18 @@ local function refuse(found)
   end
   local route = find_route(kind)
   if not route then return 'undeclared' end
-  found.route, found.event_id = route, found.id or found.entry
-  found.targets, found.missing = {}, false
-  for i = 1, #route[2] do
-    local run_id = make_run_id(route[2][i][3], found.event_id, found.subject)
+  found.route, found.got = route, {}
+  local targets, missing, starts = {}, false, route[2]
+  for i = 1, #starts do
+    local start = starts[i]
+    local run_id = make_run_id(start[3], found.id or found.entry, found.subject)
     if run_id then
-      found.targets[#found.targets + 1] = { route[2][i], route[2][i][1] .. ':' .. run_id }
+      targets[#targets + 1], targets[#targets + 2] = start, start[1] .. ':' .. run_id
     else
-      found.missing = true
+      missing = true
     end
   end
-  if not found.subject and (route[1] or (found.missing and not found.address)) then return 'subject missing' end
+  if not found.subject and (route[1] or (missing and not found.address)) then return 'subject missing' end
+  if found.address then targets = { start_of(route, workflow) or false, found.address } end
+  found.targets = targets
 end

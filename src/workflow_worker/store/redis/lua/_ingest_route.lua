@@ -1,18 +1,23 @@
 -- One entry's recipients: one copy each, however many ways lead there. Nothing is written here.
 local function packed(found)
   if not found.item then
-    table.insert(found.fields, 1, found.entry)
-    found.item = cmsgpack.pack(found.fields)
-    table.remove(found.fields, 1)
+    if #found.fields <= 4000 then
+      found.item = cmsgpack.pack({ found.entry, unpack(found.fields) })
+    else
+      table.insert(found.fields, 1, found.entry)
+      found.item = cmsgpack.pack(found.fields)
+      table.remove(found.fields, 1)
+    end
   end
   return found.item
 end
 
+-- `got` lists who had the entry; the run remembers its last one, so that asking costs no look into the list.
 local function deliver(found, run)
-  found.got[run.ref] = true
+  run.last = found
   found.got[#found.got + 1] = run.ref
   if not put(run, packed(found), found.fields, 1) then return end
-  if run.owner ~= '' and run.owner ~= 'ready' and run.owner ~= 'parked' then
+  if is_held(run.owner) then
     if not run.leased then hints[#hints + 1] = run end
   elseif run.owner ~= 'parked' then
     place(run)
@@ -42,16 +47,16 @@ end
 -- A new run, or a new incarnation of an ended one, whose token goes on rising.
 local function create(found, ref, start, old)
   local subject = found.subject
-  found.got[ref] = true
   found.got[#found.got + 1] = ref
-  local live = subject and runs_of(subject)
+  local live = subject and subjects[subject]
   if live and #live >= subject_cap then
     return plan_letter(found.fields, 1, 'too many: live runs of the subject', ref, true)
   end
   if old then purged[#purged + 1] = ref end
-  local run = { ref = ref, new = true, status = 'pending', version = start[2], kind = start[1] .. '@' .. start[2],
-    owner = '', token = raise_token(old and old.token), cid = '', mails = 0, takeovers = '0', created = now, mail = {},
-    start = packed(found), subject = subject }
+  start.kind = start.kind or start[1] .. '@' .. start[2]
+  local run = { ref = ref, status = 'pending', version = start[2], kind = start.kind, owner = '',
+    token = raise_token(old and old.token), cid = '', mails = 0, created = now, mail = {},
+    start = packed(found), subject = subject, last = found, touched = false, leased = false }
   runs[ref] = run
   born[#born + 1] = run
   touch(run)
@@ -60,12 +65,6 @@ local function create(found, ref, start, old)
     if any_early or early[subject] then take_early(found, run) end
   end
   place(run)
-end
-
-local function start_of(route, workflow)
-  for i = 1, #route[2] do
-    if route[2][i][1] == workflow then return route[2][i] end
-  end
 end
 
 -- A redriven copy: for its run alone. A start event creates the run when it is missing or ended by a rejected start.
@@ -81,12 +80,11 @@ end
 -- Returns the refusal; nil when the entry was delivered or is early.
 local function to_everyone(found)
   local subject, ended, targets = found.subject, false, found.targets
-  if found.address then targets = { { start_of(found.route, found.workflow), found.address } } end
-  for i = 1, #targets do
-    local start, ref = targets[i][1], targets[i][2]
+  for i = 1, #targets, 2 do
+    local start, ref = targets[i], targets[i + 1]
     local run = run_of(ref)
     if run and not is_ended(run) then
-      if not found.got[ref] then deliver(found, run) end
+      if run.last ~= found then deliver(found, run) end
     elseif not start then
       return run and 'run ended' or 'no such run'
     elseif not run or start[4] or run.rejected then
@@ -97,15 +95,17 @@ local function to_everyone(found)
   end
   local direct = #found.got > 0 or ended or found.address
   if subject then
-    local live = runs_of(subject)
+    local live = subjects[subject]
     for i = 1, #live do
-      if not found.got[live[i]] then deliver(found, run_of(live[i])) end
+      local run = run_of(live[i])
+      if run.last ~= found then deliver(found, run) end
     end
     if any_waits then
       local waiting = call('SMEMBERS', P .. 'waits:' .. #found.type .. ':' .. found.type .. ':' .. subject)
       table.sort(waiting)
       for i = 1, #waiting do
-        if not found.got[waiting[i]] then deliver(found, run_of(waiting[i])) end
+        local run = run_of(waiting[i])
+        if run.last ~= found then deliver(found, run) end
       end
     end
     local beside = #found.got > 0 and not direct and #live == 0

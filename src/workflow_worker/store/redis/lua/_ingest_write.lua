@@ -1,16 +1,17 @@
 -- Performs the plan. Only writes whose types and arguments are ours: nothing here depends on a stranger's bytes (R1).
 local function write_run(run)
   local key = P .. 'run:' .. run.ref
-  if run.new then
-    local fields = { 'HSET', key, 'status', 'pending', 'version', run.version, 'owner', run.owner, 'token', run.token,
-      'cid', '', 'created', now, 'updated', now, 'start', run.start }
-    if run.subject then fields[#fields + 1], fields[#fields + 2] = 'subject', run.subject end
-    if run.mails > 0 then fields[#fields + 1], fields[#fields + 2] = 'mails', run.mails end
-    call(unpack(fields))
+  if not run.start then
+    call('HSET', key, 'owner', run.owner, 'token', run.token)
+  elseif run.subject then
+    call('HSET', key, 'status', 'pending', 'version', run.version, 'owner', run.owner, 'token', run.token,
+      'created', now, 'start', run.start, 'subject', run.subject)
   else
-    call('HSET', key, 'owner', run.owner, 'token', run.token, 'mails', run.mails)
+    call('HSET', key, 'status', 'pending', 'version', run.version, 'owner', run.owner, 'token', run.token,
+      'created', now, 'start', run.start)
   end
   if #run.mail > 0 then
+    call('HSET', key, 'mails', run.mails)
     for i = 1, #run.mail, 1000 do
       call('RPUSH', P .. 'mailbox:' .. run.ref, unpack(run.mail, i, math.min(i + 999, #run.mail)))
     end
@@ -22,7 +23,7 @@ local function write_subjects()
   for subject, live in pairs(subjects) do
     if live.changed then
       live.changed = nil
-      fields[#fields + 1], fields[#fields + 2] = subject, cmsgpack.pack(live)
+      fields[#fields + 1], fields[#fields + 2] = subject, pack_live(live)
     end
   end
   if #fields > 0 then call('HSET', P .. 'subjects', unpack(fields)) end

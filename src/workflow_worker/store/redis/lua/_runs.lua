@@ -1,8 +1,4 @@
--- Taking one run out of its holder's hands and giving it to `ready`. Needs _now and _tokens.
-local function is_held(owner)
-  return owner ~= '' and owner ~= 'ready' and owner ~= 'parked'
-end
-
+-- Taking one run out of its holder's hands and giving it to `ready`. Needs _now, _tokens and _held.
 -- Owner and token are written with `fields` in one HSET; a suspended run stays where it is. Returns the token.
 local function to_ready(ref, owner, token, status, fields)
   if is_held(owner) then call('HDEL', P .. 'held:' .. owner, ref) end

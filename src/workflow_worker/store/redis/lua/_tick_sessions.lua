@@ -1,9 +1,10 @@
 -- Sessions past their expiry are marked, and reaped a third of LEASE_TTL later unless they renew. Two steps, because a
--- server that was frozen finds every session expired at its first tick. Needs _now, _tokens, _runs.
+-- server that was frozen finds every session expired at its first tick. Needs _now, _tokens, _runs, _held_runs.
+-- At most 200 of each a call: those of the next call have waited longest then.
 local function mark_sessions()
-  local cut = call('ZRANGEBYSCORE', P .. 'sessions', '(' .. (now + ttl), '+inf')
+  local cut = call('ZRANGEBYSCORE', P .. 'sessions', string.format('(%.0f', now + ttl), '+inf', 'LIMIT', 0, 200)
   for i = 1, #cut do call('ZADD', P .. 'sessions', now + ttl, cut[i]) end
-  local expired = call('ZRANGEBYSCORE', P .. 'sessions', '-inf', now)
+  local expired = call('ZRANGEBYSCORE', P .. 'sessions', '-inf', now, 'LIMIT', 0, 200)
   for i = 1, #expired do
     local marked = tonumber(call('ZSCORE', P .. 'marked', expired[i]))
     if not marked or marked > now then
@@ -33,22 +34,14 @@ end
 
 local function reap_sessions(left)
   mark_sessions()
-  local moved, dying = 0, call('ZRANGE', P .. 'reaping', 0, -1)
+  local moved, dying = 0, call('ZRANGE', P .. 'reaping', 0, 199)
   for i = 1, #dying do
     if moved >= left then break end
-    local refs, taken, rest = call('HKEYS', P .. 'held:' .. dying[i]), 0, false
-    for j = 1, #refs do
-      if refs[j] ~= '#' then
-        if moved + taken >= left then
-          rest = true
-          break
-        end
-        take_over(dying[i], refs[j])
-        taken = taken + 1
-      end
-    end
+    local refs, all = held_runs(dying[i], left - moved)
+    local taken = math.min(#refs, left - moved)
+    for j = 1, taken do take_over(dying[i], refs[j]) end
     if taken > 0 then call('HINCRBY', P .. 'stat', 'takeovers', taken) end
-    if not rest then
+    if all and taken == #refs then
       call('DEL', P .. 'held:' .. dying[i])
       call('ZREM', P .. 'reaping', dying[i])
     end

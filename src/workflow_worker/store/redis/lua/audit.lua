@@ -2,7 +2,7 @@
 -- Read-only and atomic per call; the caller adds the pages up.
 -- keys: prefix
 -- args: cursor
--- include:
+-- include: _held _subjects
 -- returns: next cursor (0: done), mails, early waiting, added, queued, delayed, #stat, (name, value)…, problem…
 local ENDED = { completed = true, failed = true, cancelled = true }
 local problems, valid, mails, waiting = {}, {}, 0, 0
@@ -24,7 +24,7 @@ end
 
 local function check_live(ref, run, count)
   local owner, suspended = run[1], run[2] == 'suspended'
-  if owner ~= '' and owner ~= 'ready' and owner ~= 'parked' then
+  if is_held(owner) then
     local alive = call('ZSCORE', P .. 'sessions', owner) or call('ZSCORE', P .. 'reaping', owner)
     if not alive or call('HEXISTS', P .. 'held:' .. owner, ref) == 0 then
       problem('D: the owner\'s session does not hold the run: ', ref)
@@ -38,7 +38,7 @@ local function check_live(ref, run, count)
   end
   if run[3] then
     local packed, listed = call('HGET', P .. 'subjects', run[3]), false
-    for _, other in ipairs(packed and cmsgpack.unpack(packed) or {}) do listed = listed or other == ref end
+    for _, other in ipairs(live_of(packed)) do listed = listed or other == ref end
     if not listed then problem('A: a live run is missing among its subject\'s: ', ref) end
   end
 end
@@ -72,7 +72,12 @@ if first then
     waiting = waiting + call('LLEN', P .. 'early:' .. subject)
   end
   for _, ref in ipairs(call('ZRANGE', P .. 'wakes', 0, 9999)) do
-    if not is_live(ref) then problem('F: a wake is left of ', ref) end
+    local owner = call('HGET', P .. 'run:' .. ref, 'owner')
+    if not is_live(ref) then
+      problem('F: a wake is left of ', ref)
+    elseif owner ~= '' and owner ~= 'parked' then
+      problem('D: a run has a wake beside its owner: ', ref)
+    end
   end
   for _, name in ipairs(call('SMEMBERS', P .. 'waiting')) do
     for _, ref in ipairs(call('SMEMBERS', P .. 'waits:' .. name)) do

@@ -2,7 +2,7 @@
 -- holds goes to `ready`, a suspended one is `running` again.
 -- keys: prefix
 -- args: now ref type data
--- include: _now _tokens _runs
+-- include: _now _when_full _tokens _held _runs
 -- returns: ok | already | gone
 local key = P .. 'run:' .. ref
 local run = call('HMGET', key, 'owner', 'token', 'status', 'cancel')

@@ -1,10 +1,10 @@
 -- Gives a held run up, uncounted: to `ready`, or parked until a wake.
 -- keys: prefix
 -- args: now session ref token delay
--- include: _now _tokens _runs
+-- include: _now _when_full _tokens _held _runs
 -- returns: ok | fenced
 local run = call('HMGET', P .. 'run:' .. ref, 'owner', 'token', 'status')
-if run[1] ~= session or run[2] ~= token then return 'fenced' end
+if run[1] ~= session or run[2] ~= token or not is_held(session) then return 'fenced' end
 delay = tonumber(delay)
 if delay <= 0 then
   to_ready(ref, session, token, run[3], {})

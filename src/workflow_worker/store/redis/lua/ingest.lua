@@ -3,7 +3,7 @@
 -- caller may have the head entry quarantined. An entry leaves the stream in the call that gives it its fate.
 -- keys: prefix
 -- args: now session number room mark cursor quarantine reason max_bytes mailbox_cap early_cap subject_cap early_ttl
--- include: _now _tokens _dead _routes _template _ingest_read
+-- include: _now _tokens _dead _held _routes _template _subjects _ingest_read
 -- returns: lost | stale | unregistered | ok or again, now, cursor, #read, #runs, then as in _leased for each run
 local held_key = P .. 'held:' .. session
 if not call('ZSCORE', P .. 'sessions', session) then return { 'lost' } end
@@ -34,17 +34,51 @@ if number == last then
   return answer('again', cursor, 0, found)
 end
 
+-- Reads what was taken; a bare id that was seen is a duplicate, another will be remembered.
+local function read_all(taken)
+  local refusals, ids, places = {}, {}, {}
+  for i = 1, #taken do
+    taken[i], refusals[i] = read_entry(taken[i][1], taken[i][2]), false
+    local id = taken[i].id
+    if id and not taken[i].via then
+      if places[id] then
+        refusals[i] = 'duplicate'
+      else
+        places[id] = i
+        ids[#ids + 1] = id
+      end
+    end
+  end
+  if #ids == 0 then return refusals end
+  local new, old = call('SMISMEMBER', P .. 'seen:new', unpack(ids)), call('SMISMEMBER', P .. 'seen:old', unpack(ids))
+  for i = 1, #ids do
+    if new[i] == 1 or old[i] == 1 then refusals[places[ids[i]]] = 'duplicate' else seen[#seen + 1] = ids[i] end
+  end
+  return refusals
+end
+
+local function settle(found, refusal)
+  count('ingested')
+  if not refusal then return count(#found.got > 0 and 'routed' or 'early') end
+  if refusal == 'duplicate' then return count('duplicate') end
+  count('dead')
+  plan_letter(found.fields, 1, refusal, found.alone, found.may_start)
+end
+
 local events = P .. 'events'
+local function write_all(taken, gone)
+  write_plan()
+  if #seen > 0 then call('SADD', P .. 'seen:new', unpack(seen)) end
+  if #gone > 0 then call('XDEL', P .. 'ready', unpack(gone)) end
+  if #taken > 0 then call('XTRIM', events, 'MAXLEN', call('XLEN', events) - #taken) end
+end
+
 if quarantine == '1' then
   local head = call('XRANGE', events, '-', '+', 'COUNT', 1)
-  if head[1] then
-    plan_letter(head[1][2], 1, 'quarantined: ' .. reason)
-    count('ingested')
-    count('dead')
-  end
-  write_plan()
-  if head[1] then call('XTRIM', events, 'MAXLEN', call('XLEN', events) - 1) end
-  return answer('ok', '0', #head, {})
+  local refusals = read_all(head)
+  if head[1] then settle(head[1], refusals[1] or 'quarantined: ' .. reason) end
+  write_all(head, {})
+  return answer('ok', cursor, #head, {})
 end
 
 local looked, gone, at = {}, {}, '0'
@@ -68,43 +102,15 @@ end
 
 local taken = {}
 if room > #leased then taken = call('XRANGE', events, '-', '+', 'COUNT', room - #leased) end
-local ids, places = {}, {}
+local refusals = read_all(taken)
+for i = 1, #taken do refusals[i] = refusals[i] or refuse(taken[i]) end
+look_ahead(taken)
 for i = 1, #taken do
-  taken[i] = read_entry(taken[i][1], taken[i][2])
-  local id = taken[i].id
-  if id and not taken[i].via then
-    if places[id] then taken[i].duplicate = true
-    else
-      places[id] = i
-      ids[#ids + 1] = id
-    end
-  end
-end
-if #ids > 0 then
-  local new, old = call('SMISMEMBER', P .. 'seen:new', unpack(ids)), call('SMISMEMBER', P .. 'seen:old', unpack(ids))
-  for i = 1, #ids do
-    if new[i] == 1 or old[i] == 1 then taken[places[ids[i]]].duplicate = true else seen[#seen + 1] = ids[i] end
-  end
-end
-for i = 1, #taken do
-  local found = taken[i]
-  found.got = {}
-  local refusal = found.duplicate and 'duplicate' or refuse(found)
+  local found, refusal = taken[i], refusals[i]
   if not refusal then
     if found.alone then refusal = to_its_run(found) else refusal = to_everyone(found) end
   end
-  if not refusal then
-    count(#found.got > 0 and 'routed' or 'early')
-  elseif refusal == 'duplicate' then
-    count('duplicate')
-  else
-    count('dead')
-    plan_letter(found.fields, 1, refusal, found.alone, found.may_start)
-  end
+  settle(found, refusal)
 end
-if #taken > 0 then count('ingested', #taken) end
-write_plan()
-if #seen > 0 then call('SADD', P .. 'seen:new', unpack(seen)) end
-if #gone > 0 then call('XDEL', P .. 'ready', unpack(gone)) end
-if #taken > 0 then call('XTRIM', events, 'MAXLEN', call('XLEN', events) - #taken) end
+write_all(taken, gone)
 return answer('ok', at, #taken, leased)

@@ -1,4 +1,5 @@
--- Adds events in order, each once per id within the dedup window.
+-- Adds events in order, each once per id within the dedup window. A delayed event without id gets one at once, because
+-- its publisher is told it; `d` keeps it apart from the ids of entries.
 -- keys: prefix
 -- args: now ...
 -- include: _now
@@ -27,8 +28,12 @@ for n = 1, #ids do
     local first, count = at[n] + 3, tonumber(ARGV[at[n] + 2])
     local entry
     if tonumber(ARGV[at[n]]) > 0 then
-      entry = string.format('%.0f-%.0f', now, call('HINCRBY', P .. 'stat', 'delays', 1))
-      call('HSET', P .. 'delayed:entries', entry, cmsgpack.pack({ unpack(ARGV, first, first + count - 1) }))
+      entry = string.format('%.0f-d%.0f', now, call('HINCRBY', P .. 'stat', 'delays', 1))
+      local fields = { unpack(ARGV, first, first + count - 1) }
+      for j = 1, count - 1, 2 do
+        if fields[j] == 'id' and fields[j + 1] == '' then fields[j + 1] = entry end
+      end
+      call('HSET', P .. 'delayed:entries', entry, cmsgpack.pack(fields))
       call('ZADD', P .. 'delayed', now + ARGV[at[n]], entry)
     else
       entry = call('XADD', P .. 'events', '*', unpack(ARGV, first, first + count - 1))

@@ -1,7 +1,9 @@
 -- Pushes a session's expiry ahead and compares what it holds with what the worker knows. Never re-creates a session.
+-- It looks at all that the session holds, because a difference must be seen whole: the worker's own limits cap that
+-- (CONCURRENCY_LIMIT executing, BATCH_SIZE leased and not started), at about 1 µs a run every fifth of LEASE_TTL_MS.
 -- keys: prefix
 -- args: now session ttl ...
--- include: _now
+-- include: _now _when_full
 -- returns: lost | ok, now, #lost, (ref, token)…, #unknown, (ref, token)…, ref with mail…
 if not call('ZSCORE', P .. 'sessions', session) then return { 'lost' } end
 call('ZADD', P .. 'sessions', now + math.floor(ttl * 2 / 3), session)

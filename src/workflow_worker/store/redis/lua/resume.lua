@@ -1,7 +1,7 @@
 -- Lets a suspended run go on: a record under a fresh commit id, which makes every cached copy unfit.
 -- keys: prefix
 -- args: now ref record
--- include: _now _tokens _runs
+-- include: _now _when_full _tokens _held _runs
 -- returns: ok | already | gone
 local key = P .. 'run:' .. ref
 local run = call('HMGET', key, 'owner', 'token', 'status')
@@ -11,6 +11,6 @@ call('RPUSH', P .. 'history:' .. ref, record)
 call('HDEL', key, 'error')
 call('ZREM', P .. 'index:suspended', ref)
 local token = to_ready(ref, run[1], run[2], 'running', { 'status', 'running', 'strikes', 0, 'updated', now })
-call('HSET', key, 'cid', 'operator/' .. token)
+call('HSET', key, 'cid', string.format('operator/%.0f', token))
 keep_highest_token()
 return 'ok'

@@ -1,0 +1,51 @@
+"""`Pair`: a memory machine and a real server, made to walk the same way, again and again from empty."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from tests.contract.actor import LIMITS, Clock
+from tests.contract.walk import Operation, Walk, compare
+from tests.support.servers import RunningServer
+from workflow_worker.store.memory.store import MemoryStore
+from workflow_worker.store.redis.connection import connect, connect_blocking
+from workflow_worker.store.redis.store import RedisStore
+
+
+class Pair:
+    """One connection serves all walks; FLUSHALL lies between them."""
+
+    def __init__(self, server: RunningServer, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._client: Any = connect(server.socket_url)
+        self._blocking = connect_blocking(server.socket_url, 1_000)
+        self._clock = Clock()
+        self._store = RedisStore(self._client, self._blocking, namespace="ww", limits=LIMITS, clock=self._clock)
+
+    def compare(self, operations: Sequence[Operation]) -> None:
+        """Walk on both stores.
+
+        Raises:
+            Difference: They are not equal.
+        """
+        self._runner.run(self._compare(operations))
+
+    async def _compare(self, operations: Sequence[Operation]) -> None:
+        await self._client.execute_command("FLUSHALL", "ASYNC")
+        self._clock.now = Clock().now
+        clock = Clock()
+        memory = MemoryStore(LIMITS, clock)
+
+        async def add_here(fields: Sequence[bytes]) -> str:
+            return memory.add_raw(fields)
+
+        async def add_there(fields: Sequence[bytes]) -> str:
+            return await self._client.execute_command("XADD", self._store.prefix + "events", "*", *fields)
+
+        await compare(Walk(memory, clock, add_here), Walk(self._store, self._clock, add_there), operations)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._runner.run(self._store.aclose())

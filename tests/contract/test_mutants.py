@@ -1,0 +1,122 @@
+"""Every mutant of the scripts turns the contract suite or the differential test red."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.contract import test_arrivals, test_operations, test_progress, test_rules
+from tests.contract.conftest import Servers, redis_actor
+from tests.contract.mutants import MUTANTS, Mutant, living
+from tests.contract.pairs import Pair
+from tests.contract.sequences import seeded
+from tests.support.servers import RunningServer
+
+FAST = frozenset(
+    {
+        *("owner and token unchecked", "base unchecked", "mail rule off", "named mail unchecked", "ready twice"),
+        *("one entry too few trimmed", "one entry too many trimmed", "early out of order", "hand back keeps its token"),
+        *("reaping leaves the owner", "seen skipped", "via ignored", "emits not skipped", "cancel twice"),
+        *("takeovers not counted", "no restart after a rejected start", "a release with new mail is one"),
+        *("early copies repeated by a wait", "early copies repeated at the start", "tokens forget the highest"),
+    }
+)
+SEEDS = 400
+EQUIVALENT = {
+    "wakes of held runs": "no transition leaves a wake beside a holder or a ready entry; the audit would name it",
+    "an end stays with its subject": "the general way, through the packed list, comes to the same, only slower",
+}
+"""Mutants that no test can tell from the original, with the reason."""
+
+BY_WALKS = FAST - {"ready twice"}
+"""Workers of the walks know every workflow, and then a ready run is leased before any event is read."""
+
+Check = Callable[[RunningServer], Coroutine[Any, Any, None]]
+
+
+def _examples(module: ModuleType) -> list[Check]:
+    """The tests of a module that take an actor and nothing else, as checks on one server."""
+
+    def on_server(test: Callable[[Any], Awaitable[None]]) -> Check:
+        async def check(server: RunningServer) -> None:
+            async with redis_actor(server) as actor:
+                await test(actor)
+                audit = await actor.store.audit()
+                assert audit.balanced, audit.problems
+
+        return check
+
+    tests = [each for name, each in vars(module).items() if name.startswith("test_")]
+    return [on_server(test) for test in tests if [*inspect.signature(test).parameters] == ["actor"]]
+
+
+CHECKS = [
+    check for module in (test_rules, test_progress, test_arrivals, test_operations) for check in _examples(module)
+]
+
+
+def killed_by_contract(server: RunningServer) -> bool:
+    """Whether a test of the contract suite fails on the scripts that live now."""
+    with asyncio.Runner() as runner:
+        for check in CHECKS:
+            try:
+                runner.run(check(server))
+            except Exception:  # noqa: BLE001 - any failure is the answer
+                return True
+    return False
+
+
+def killed_by_walks(server: RunningServer, seeds: int) -> bool:
+    """Whether one of so many sequences tells the mutant from the machine."""
+    with asyncio.Runner() as runner:
+        pair = Pair(server, runner)
+        try:
+            for seed in range(seeds):
+                pair.compare(seeded(seed))
+        except Exception:  # noqa: BLE001 - any failure is the answer
+            return True
+        finally:
+            pair.close()
+    return False
+
+
+def test_names_are_unlike_and_known() -> None:
+    names = {mutant.name for mutant in MUTANTS}
+    assert len(names) == len(MUTANTS) >= 15
+    assert FAST | EQUIVALENT.keys() <= names
+
+
+def test_the_original_lives(servers: Servers) -> None:
+    """Else a kill would say nothing."""
+    server = servers.get("valkey-9.1")
+    assert not killed_by_contract(server)
+    assert not killed_by_walks(server, SEEDS)
+
+
+@pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.name in FAST], ids=lambda each: each.name)
+def test_the_contract_kills(mutant: Mutant, servers: Servers) -> None:
+    with living(mutant):
+        assert killed_by_contract(servers.get("valkey-9.1"))
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
+def test_the_contract_or_the_walks_kill(mutant: Mutant, servers: Servers) -> None:
+    server = servers.get("valkey-9.1")
+    with living(mutant):
+        killed = killed_by_contract(server) or killed_by_walks(server, 5 * SEEDS)
+    assert killed != (mutant.name in EQUIVALENT), EQUIVALENT.get(mutant.name, "nothing noticed it")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.name in BY_WALKS], ids=lambda each: each.name)
+def test_the_walks_alone_kill(mutant: Mutant, servers: Servers) -> None:
+    with living(mutant):
+        assert killed_by_walks(servers.get("valkey-9.1"), 5 * SEEDS)

@@ -1,0 +1,175 @@
+"""What people and time do: cancel, resume, redrive, drop, delayed events, retention, lists and counts."""
+
+from __future__ import annotations
+
+from tests.contract.actor import LIMITS, Actor
+from workflow_worker.model.ids import CANCEL_TYPE, RunRef
+from workflow_worker.model.run import RunStatus
+from workflow_worker.store.transitions import Mode, RunQuery
+
+
+async def _suspend(actor: Actor) -> RunRef:
+    run = await actor.started()
+    await actor.commit(run, Mode.RELEASE, status=RunStatus.SUSPENDED, error=b"why")
+    return run.ref
+
+
+async def test_cancel_is_one_mail_and_wakes(actor: Actor) -> None:
+    run = await actor.started()
+    await actor.commit(run, Mode.RELEASE)
+    assert await actor.store.cancel(run.ref, "ann", "enough") == "ok"
+    assert await actor.store.cancel(run.ref, "ann", "enough") == "already"
+    assert await actor.store.cancel(RunRef("no:run"), "ann", "") == "gone"
+    [woken] = await actor.ingest()
+    [mail] = woken.mail
+    assert mail.is_cancel
+    assert (mail.event.type, mail.event.data) == (CANCEL_TYPE, b'{"by":"ann","reason":"enough"}')
+    await actor.commit(woken, Mode.END)
+    assert await actor.store.cancel(run.ref, "ann", "") == "already"
+
+
+async def test_cancel_ends_a_suspension(actor: Actor) -> None:
+    ref = await _suspend(actor)
+    assert await actor.ingest() == []
+    assert await actor.store.cancel(ref, "ann", "") == "ok"
+    view = await actor.view(ref)
+    assert (view.status, view.error, view.owner) == ("running", None, "ready")
+    [run] = await actor.ingest()
+    assert [mail.is_cancel for mail in run.mail] == [True]
+    assert run.token > 0
+    assert (await actor.store.depth()).suspended == 0
+
+
+async def test_cancel_ends_a_park(actor: Actor) -> None:
+    run = await actor.started()
+    assert await actor.store.hand_back(actor.session, run.ref, run.token, 60_000)
+    parked = await actor.view(run.ref)
+    assert parked.owner == "parked"
+    assert await actor.store.cancel(run.ref, "ann", "") == "ok"
+    assert (await actor.view(run.ref)).owner == "ready"
+    assert (await actor.store.tick()).next_due is None
+    [again] = await actor.ingest()
+    assert ([mail.is_cancel for mail in again.mail], again.token > parked.token) == ([True], True)
+
+
+async def test_a_second_cancel_does_not_end_a_later_park(actor: Actor) -> None:
+    run = await actor.started()
+    assert await actor.store.cancel(run.ref, "ann", "") == "ok"
+    assert await actor.store.hand_back(actor.session, run.ref, run.token, 60_000)
+    assert await actor.store.cancel(run.ref, "ann", "") == "already"
+    assert (await actor.view(run.ref)).owner == "parked"
+    assert (await actor.view(run.ref)).mails == 1
+
+
+async def test_resume(actor: Actor) -> None:
+    ref = await _suspend(actor)
+    await actor.publish("order.paid")
+    assert await actor.ingest() == []
+    assert (await actor.store.depth()).suspended == 1
+    assert await actor.store.resume(ref, b"resumed", "ann") == "ok"
+    assert await actor.store.resume(ref, b"resumed", "ann") == "already"
+    assert await actor.store.resume(RunRef("no:run"), b"resumed", "ann") == "gone"
+    [run] = await actor.ingest()
+    assert run.cid.startswith("operator/")
+    assert len(run.mail) == 1
+    assert await actor.store.history(ref) == [b"record", b"resumed"]
+
+
+async def test_drop(actor: Actor) -> None:
+    await actor.publish("what")
+    await actor.ingest()
+    [letter] = await actor.store.dead_letters()
+    assert await actor.store.dead_letter(letter.id) == letter
+    assert await actor.store.drop(letter.id, "ann") == "ok"
+    assert await actor.store.drop(letter.id, "ann") == "gone"
+    assert await actor.store.drop("nonsense", "ann") == "gone"
+    assert await actor.store.redrive(letter.id, "ann") == "gone"
+    assert await actor.store.dead_letter("nonsense") is None
+
+
+async def test_delayed_events(actor: Actor) -> None:
+    await actor.publish("order.placed", delay_ms=1_000, event_id="d")
+    assert await actor.ingest() == []
+    assert (await actor.store.depth()).delayed == 1
+    actor.clock.now += 1_000
+    await actor.store.tick()
+    assert len(await actor.ingest()) == 1
+
+
+async def test_a_delayed_event_has_the_id_that_its_publisher_was_told(actor: Actor) -> None:
+    told = [await actor.publish("bare", None, delay_ms=1_000), await actor.publish("bare", None)]
+    actor.clock.now += 1_000
+    await actor.store.tick()
+    runs = await actor.ingest()
+    assert [run.start.event.id for run in runs if run.start is not None] == [told[1], told[0]]
+    assert {run.ref for run in runs} == {f"bare:{event_id}" for event_id in told}
+
+
+async def test_unclaimed_early_events(actor: Actor) -> None:
+    await actor.publish("order.paid")
+    await actor.ingest()
+    actor.clock.now += LIMITS.early_event_ttl_ms
+    await actor.store.tick()
+    assert await actor.reasons() == ["unclaimed"]
+
+
+async def test_ids_are_forgotten_after_two_windows(actor: Actor) -> None:
+    await actor.store.tick()
+    await actor.publish("news.x", event_id="n")
+    actor.clock.now += LIMITS.dedup_window_ms
+    await actor.store.tick()
+    await actor.publish("news.x", event_id="n")
+    assert (await actor.store.depth()).events == 1
+    actor.clock.now += LIMITS.dedup_window_ms
+    await actor.store.tick()
+    await actor.publish("news.x", event_id="n")
+    assert (await actor.store.depth()).events == 2
+
+
+async def test_retention_leaves_nothing(actor: Actor) -> None:
+    run = await actor.started()
+    await actor.commit(run, Mode.END)
+    actor.clock.now += LIMITS.retention_ms
+    await actor.store.tick()
+    assert await actor.store.run(run.ref) is None
+    assert await actor.store.history(run.ref) == []
+    assert (await actor.store.runs(RunQuery())).total == 0
+
+
+async def test_retention_by_count(actor: Actor) -> None:
+    for number in range(LIMITS.retention_runs + 3):
+        await actor.publish("order.placed", str(number))
+    for run in await actor.ingest(100):
+        await actor.commit(run, Mode.END)
+        actor.clock.now += 1
+    await actor.store.tick()
+    page = await actor.store.runs(RunQuery(limit=5))
+    assert (page.total, len(page.items)) == (LIMITS.retention_runs, 5)
+
+
+async def test_lists(actor: Actor) -> None:
+    for subject in ("1", "2", "3"):
+        await actor.publish("order.placed", subject)
+        actor.clock.now += 1
+        [run] = await actor.ingest()
+        await actor.commit(run, Mode.END if subject == "2" else Mode.KEEP)
+    await actor.publish("many", "1")
+    await actor.ingest()
+
+    async def refs(**query: object) -> list[str]:
+        page = await actor.store.runs(RunQuery(**query))  # type: ignore[arg-type]
+        assert page.total == len(page.items)
+        return [run.id for run in page.items if run.workflow == "fulfil"]
+
+    assert await refs() == ["order-3", "order-2", "order-1"]
+    assert await refs(status=RunStatus.COMPLETED) == ["order-2"]
+    assert await refs(workflow="fulfil", status=RunStatus.RUNNING) == ["order-3", "order-1"]
+    assert await refs(subject="1") == ["order-1"]
+
+
+async def test_the_start_event_without_our_marks(actor: Actor) -> None:
+    run = await actor.started()
+    flat = await actor.store.start_event(run.ref)
+    assert flat is not None
+    assert "via" not in flat[::2]
+    assert await actor.store.start_event(RunRef("no:run")) is None
