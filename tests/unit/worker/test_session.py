@@ -33,7 +33,6 @@ async def test_a_renewal_that_hangs_does_not_outlast_the_lease() -> None:
     async def open_store() -> Store:
         return HangingStore(Limits(), lambda: 0)
 
-    failures: list[Exception] = []
     keeper = SessionKeeper(
         open_store=open_store,
         pairs=list,
