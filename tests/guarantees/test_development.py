@@ -54,6 +54,12 @@ async def developer(durable_server: RunningServer, tmp_path: Path) -> AsyncItera
         yield await service.ready()
 
 
+def titled(parent: int, title: str) -> list[int]:
+    """Children of a process whose command line has this title."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in children if title in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")]
+
+
 async def seconds_until_answer(service: Service, client: redis.asyncio.Redis, number: int) -> float:
     """Save code that answers `number`, ask all the time, and see how long the old answers go on."""
     answers = service.folder / "answers.log"
@@ -78,6 +84,27 @@ async def save_again_and_again(service: Service, times: int) -> list[float]:
 async def test_new_code_answers_soon_after_a_save(developer: Service) -> None:
     waits = await save_again_and_again(developer, 5)
     assert statistics.median(waits) < 1.5, waits  # other tests share the machine; the true figure is the chaos test's
+
+
+async def test_a_spare_process_waits_for_the_next_save_and_is_no_worker(developer: Service) -> None:
+    assert developer.process is not None
+    service = developer.process.pid
+    client = redis.asyncio.from_url(developer.url)
+    try:
+        for number in (1, 2):
+            (spare,) = await eventually(lambda: titled(service, "workflow-worker spare"), 10, "a spare process")
+            assert [worker["pid"] for worker in developer.workers()] == titled(service, "workflow-worker worker")
+            assert developer.health()["workerCount"] == 1
+            await seconds_until_answer(developer, client, number)
+            workers = [spare]  # in name too
+            await eventually(
+                lambda now=workers: titled(service, "workflow-worker worker") == now, 10, "the spare is the worker now"
+            )
+        (spare,) = await eventually(lambda: titled(service, "workflow-worker spare"), 10, "another one")
+    finally:
+        await client.aclose()
+    developer.process.kill()
+    await eventually(lambda: not Path(f"/proc/{spare}").exists(), 5, "a spare ends with its service")
 
 
 @pytest.mark.chaos
