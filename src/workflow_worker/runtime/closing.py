@@ -7,8 +7,11 @@ another run is on the loop, and what they ask for would land in that run's histo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 from collections.abc import Callable, Coroutine
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from types import FrameType
 from typing import Any, cast
 
 from workflow_worker.runtime.futures import NumberedTask
@@ -16,6 +19,9 @@ from workflow_worker.runtime.loop import Loop
 from workflow_worker.runtime.nesting import enter, leave
 
 _TRIES = 3
+_DEEPEST = 1_000
+_MAY_BE_SUSPENDED = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+"""Kinds of code whose frame may have caught the error and gone on; clearing would close it (up to Python 3.12)."""
 _MARK_CANCELLED: Callable[[asyncio.Future[Any]], bool] = cast("Any", asyncio.Future).cancel
 
 
@@ -47,6 +53,10 @@ def close_loop(loop: Loop, graveyard: Graveyard) -> None:
     `Evicted`.
     """
     loop.dead = True
+    if not (loop.live_tasks() or loop.unfinished or loop.ledger.pending):
+        loop.ledger.clear()
+        loop.silence()
+        return
     outer = enter(loop, loop.finalize)
     try:
         for task in reversed(loop.live_tasks()):
@@ -78,13 +88,55 @@ def _close_task(task: NumberedTask[Any], graveyard: Graveyard) -> None:
 
 
 def _ended(coroutine: Coroutine[Any, Any, Any], task: NumberedTask[Any]) -> bool:
+    frames = _frames_of(coroutine)
     for _ in range(_TRIES):
         try:
             # In the task's own context: resetting a context variable in a `finally` fails in any other.
             task.context.run(coroutine.close)
-        except RuntimeError:
-            continue  # "coroutine ignored GeneratorExit", or the code's own error; closing again tells
-        except BaseException:  # noqa: BLE001 - the code's own error on its way out; the run is gone, nobody can be told
+        except BaseException as error:  # noqa: BLE001 - it ignored GeneratorExit, or this is the code's own error on its
+            _forget(error)  # way out; the run is gone, so nobody can be told, and closing again tells which it was
             continue
-        return True
-    return getattr(coroutine, "cr_frame", None) is None
+        break
+    ended = getattr(coroutine, "cr_frame", None) is None
+    if not ended:
+        frames.clear()
+    while frames:  # emptied, because each holds this very frame now, by its ``f_back``
+        _clear(frames.pop())
+    return ended
+
+
+def _frames_of(awaitable: Any) -> list[FrameType]:
+    """The frames of a suspended chain of coroutines and generators."""
+    found: list[FrameType] = []
+    while awaitable is not None and len(found) < _DEEPEST:
+        frame = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "ag_frame", None)
+        if frame is not None:
+            found.append(frame)
+        awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "ag_await", None)
+    return found
+
+
+def _forget(error: BaseException) -> None:
+    """Clear the frames that an error came through.
+
+    An error kept in a variable holds its frame, which holds the variable and, by ``f_back``, all frames of ours below.
+    """
+    seen: set[int] = set()
+    errors: list[BaseException | None] = [error]
+    while errors:
+        found = errors.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        errors += [found.__context__, found.__cause__]
+        link = found.__traceback__
+        while link is not None:
+            if not link.tb_frame.f_code.co_flags & _MAY_BE_SUSPENDED:
+                _clear(link.tb_frame)
+            link = link.tb_next
+        found.__traceback__ = None
+
+
+def _clear(frame: FrameType) -> None:
+    with contextlib.suppress(RuntimeError):  # it runs
+        frame.clear()

@@ -7,18 +7,16 @@ asked for meanwhile is looked at only at the end of the feed, so what was settle
 from __future__ import annotations
 
 import asyncio
-import sys
 import zlib
 from collections.abc import Callable, Coroutine, KeysView, Sequence
 from contextvars import Context
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from workflow_worker.model.command import Cancelled, Command, Complete, Fail, SetState, Suspend
-from workflow_worker.model.exceptions import Deadlock, Failed, NonDeterminism, UsageError
+from workflow_worker.model.exceptions import NonDeterminism, UsageError
 from workflow_worker.model.failure import ErrorKind, Failure, describe, rebuild
 from workflow_worker.model.ids import RunRef, split_run_ref
 from workflow_worker.model.instants import from_ms
@@ -34,8 +32,8 @@ from workflow_worker.model.record import (
     RunStarted,
     TimerFired,
 )
-from workflow_worker.runtime import ordering
-from workflow_worker.runtime.arrivals import Arrivals, DeclaredEvents, EventWait
+from workflow_worker.runtime import ordering, waiting
+from workflow_worker.runtime.arrivals import Arrivals, DeclaredEvents
 from workflow_worker.runtime.closing import Graveyard, close_loop
 from workflow_worker.runtime.context import Chance, RunInfo
 from workflow_worker.runtime.futures import Call
@@ -43,12 +41,10 @@ from workflow_worker.runtime.ledger import Ledger
 from workflow_worker.runtime.loop import Loop
 from workflow_worker.runtime.matching import ActionRecord, call_at, timer_at
 from workflow_worker.runtime.nesting import enter, leave, running
+from workflow_worker.runtime.outcome import deadlock, mismatch, outcome_of
 from workflow_worker.runtime.places import here, waiting_at
 
 __all__ = ["DeclaredEvents", "Execution", "current_execution"]
-
-MISSING: Any = object()
-"""Stands for an argument that was not given."""
 
 
 class Execution:
@@ -93,7 +89,7 @@ class Execution:
         self._encode = encode
         self._graveyard = Graveyard() if graveyard is None else graveyard
         self._ledger = Ledger()
-        self._loop = Loop(self._ledger, started_at, self)
+        self._loop = Loop(self._ledger, started_at, self, zlib.crc32(seed.encode()) % 2**18 << 12)
         self._arrivals = Arrivals(subject, events)
         self._chance = Chance(seed)
         self._task: asyncio.Task[Any] | None = None
@@ -101,8 +97,7 @@ class Execution:
         self._cancel_requested = False
         self._ended = False
         self._state: dict[str, Any] = {}
-        self._encoded_state: bytes | None = None
-        self._state_is_new = False
+        self._new_state: bytes | None = None
         self._outcome: list[Command] = []
         self._deadlock_told = False
 
@@ -120,13 +115,14 @@ class Execution:
         """
         if self._loop.dead:
             raise UsageError(f"run {self.ref} was closed in memory; make a new Execution and feed its history")
-        outer = enter(self._loop, self._loop.finalize)
+        loop = self._loop
+        outer = enter(loop, loop.finalize)
         try:
             if self._task is None:
                 self._start()
             self._deliver_all(records)
         except NonDeterminism as error:
-            self._suspend(self._describe_mismatch(error))
+            self._suspend(mismatch(error, self.records, self._python, self.stack()))
         except KeyboardInterrupt:
             self.finished = True
             raise
@@ -212,39 +208,19 @@ class Execution:
         ledger.add(call)
         return call
 
-    async def wait_for(
+    def wait_for(
         self, classes: Sequence[type], subject: str | None, timeout: float | timedelta | None, default: Any
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Wait for the oldest event of these classes that nobody took yet; see `wf.wait_for`."""
-        loop = self._loop
-        wait = EventWait(loop=loop)
-        wait.number = loop.next_number()
-        wait.subject = subject
-        wait.choices = self._arrivals.choices(classes)
-        wait.topics = self._arrivals.topics(wait.choices, subject)
-        self._arrivals.open(wait)
-        timer = None
-        if timeout is not None and not wait.done():
-            seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-            if seconds > 0:
-                timer = loop.call_later(seconds, _expire, wait, default)
-            else:
-                _expire(wait, default)
-        try:
-            return await wait
-        finally:
-            self._arrivals.close(wait)
-            if timer is not None:
-                timer.cancel()
+        return waiting.wait_for(self._loop, self._arrivals, classes, subject, timeout, default)
 
     def publish_state(self, fields: dict[str, Any]) -> None:
         """Merge fields into the run's published state. Encoded here, so that an error shows at the author's line."""
         if self._loop.dead:
             return
         merged = {**self._state, **fields}
-        self._encoded_state = self._encode(merged)
+        self._new_state = self._encode(merged)
         self._state = merged
-        self._state_is_new = True
 
     @property
     def now_ms(self) -> int:
@@ -312,7 +288,8 @@ class Execution:
             case CancelRequested():
                 self._cancel_requested = True
                 self._deadlock_told = False
-                cast("asyncio.Task[Any]", self._task).cancel()
+                assert self._task is not None
+                self._task.cancel()
             case RunResumed():
                 self._ledger.resume()
                 self._deadlock_told = False
@@ -342,7 +319,7 @@ class Execution:
 
     def _conclude(self, task: asyncio.Task[Any]) -> None:
         """The workflow function is over: decide the outcome; then cancel what it left behind, as `asyncio.run` does."""
-        outcome = self._outcome_of(task)
+        outcome = outcome_of(task, self._encode, self._cancel_requested)
         if isinstance(outcome, Suspend):
             # A person decides how this goes on; clean-up code must not run before they have.
             self._suspend(outcome.failure)
@@ -353,72 +330,42 @@ class Execution:
         self.finished = self._ended = True
         self._outcome = [*self._ledger.stops(), outcome]
 
-    def _outcome_of(self, task: asyncio.Task[Any]) -> Complete | Fail | Cancelled | Suspend:
-        try:
-            return Complete(self._encode(task.result()))
-        except asyncio.CancelledError as error:
-            if self._cancel_requested:
-                return Cancelled()
-            return Suspend(describe(error, ErrorKind.PERMANENT))
-        except BaseException as error:  # noqa: BLE001 - whatever leaves the author's function is the run's outcome
-            failure = describe(error, ErrorKind.PERMANENT)
-            return Fail(failure) if _is_failed(error) else Suspend(failure)
-
     def _suspend(self, failure: Failure) -> None:
         self.finished = True
         self._outcome = [Suspend(failure)]
 
     def _commands(self) -> list[Command]:
-        state: list[Command] = []
-        if self._state_is_new and self._encoded_state is not None:
-            state.append(SetState(self._encoded_state))
-            self._state_is_new = False
         if self.finished:
-            outcome, self._outcome = self._outcome, []
-            for last in outcome[-1:]:
-                unmatched = isinstance(last, Complete | Fail | Cancelled) and self.unmatched
-                state.append(replace(last, unmatched=unmatched) if unmatched else last)
-            return [*outcome[:-1], *state]
-        found: list[Command] = [*self._ledger.commands(), *self._arrivals.commands(), *state]
-        if not self._ledger.pending and not self._deadlock_told and not self._arrivals.awaited:
+            return self._last_commands()
+        ledger, arrivals = self._ledger, self._arrivals
+        found: list[Command] = []
+        found += ledger.commands()
+        found += arrivals.commands()
+        if self._new_state is not None:
+            found.append(self._told_state())
+        if not ledger.pending and not self._deadlock_told and not arrivals.awaited:
             self._deadlock_told = True
-            waits = "; ".join(self.stack())
-            error = Deadlock(
-                f"the run waits for something that only its own code could do, and no code can run: {waits}"
-            )
-            found.append(Suspend(describe(error, ErrorKind.PERMANENT)))
+            found.append(deadlock(self.stack()))
         return found
 
-    def _describe_mismatch(self, error: NonDeterminism) -> Failure:
-        here_python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        written_by = ".".join(self._python.split(".")[:2])
-        version = ""
-        if written_by and written_by != here_python:
-            version = f"; the history was written by Python {written_by}, this is {here_python}"
-        stack = self.stack()
-        waits = f"; the code waits at {'; '.join(stack)}" if stack else "; the workflow function has ended"
-        mismatch = NonDeterminism(f"at record {self.records}: {error}{waits}{version}")
-        return msgspec.structs.replace(describe(mismatch, ErrorKind.PERMANENT), traceback="\n".join(stack))
+    def _last_commands(self) -> list[Command]:
+        found, self._outcome = self._outcome, []
+        if self._new_state is not None:
+            found.insert(max(0, len(found) - 1), self._told_state())
+        if found and isinstance(found[-1], Complete | Fail | Cancelled) and self.unmatched:
+            found[-1] = msgspec.structs.replace(found[-1], unmatched=self.unmatched)
+        return found
+
+    def _told_state(self) -> SetState:
+        state, self._new_state = self._new_state, None
+        assert state is not None
+        return SetState(state)
 
 
 def current_execution() -> Execution | None:
     """The execution whose code is running in this thread; None outside every run."""
-    loop = running()
-    return cast("Execution | None", loop.owner) if type(loop) is Loop else None
-
-
-def _expire(wait: EventWait, default: Any) -> None:
-    if wait.done():
-        return
-    if default is MISSING:
-        wait.set_exception(TimeoutError("no such event came in time"))
-    else:
-        wait.set_result(default)
-
-
-def _is_failed(error: BaseException) -> bool:
-    """``wf.Failed``, also out of a task group where nothing else went wrong."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return all(_is_failed(member) for member in group.exceptions)
-    return isinstance(error, Failed)
+    loop: Any = running()
+    if type(loop) is not Loop:
+        return None
+    execution: Any = loop.owner
+    return execution

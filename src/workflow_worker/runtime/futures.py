@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from workflow_worker.model.command import CancelAction, CancelTimer, StartAction, StartTimer
 from workflow_worker.model.exceptions import UsageError
@@ -32,13 +32,46 @@ class NumberedTask(asyncio.Task[R]):
     The number must be set between ``__new__`` and ``__init__``: the C initialiser already hashes the task.
     """
 
-    __slots__ = ("context", "number")
+    __slots__ = ("context", "number", "owed")
 
     context: Context
     number: int
+    owed: bool
+    """Whether a cancel that a task group kept back is still to be delivered."""
 
     def __hash__(self) -> int:
         return self.number
+
+    def cancel_again(self) -> None:
+        """Deliver a cancel, counted already, at the task's next ``await``; to be called by the task itself.
+
+        Not by `cancel` at once: whether a later `uncancel` takes that back depends on the Python version.
+        """
+        self.owed = True
+        cast("Any", self.get_loop()).run_next(self._deliver)
+
+    def _deliver(self) -> None:
+        if self.owed and not self.done():
+            super().uncancel()
+            super().cancel()
+        self.owed = False
+
+    def uncancel(self) -> int:
+        """Take one cancel request back; with the last one goes what has not been delivered yet.
+
+        Raises:
+            UsageError: A task cancels itself and takes that back before its next ``await``. Python 3.13 and later then
+                do not cancel, earlier ones do.
+        """
+        left = super().uncancel()
+        if left == 0:
+            self.owed = False
+            if getattr(self, "_must_cancel", False):
+                raise UsageError(
+                    "uncancel() before the cancel was delivered differs between Python versions and could not be"
+                    " replayed: await something (asyncio.sleep(0)) and catch asyncio.CancelledError first"
+                )
+        return left
 
 
 class Call(NumberedFuture[R]):

@@ -78,11 +78,14 @@ class Ledger:
 
     def commands(self) -> list[StartAction | StartTimer | CancelAction | CancelTimer]:
         """What the worker has to be told now, each once: first what is taken back, then what is new."""
-        found: list[StartAction | StartTimer | CancelAction | CancelTimer] = list(self._stops)
-        found += [step.start() for step in self._new if step.number in self.pending]
-        self._stops.clear()
-        self._new.clear()
-        self._told = self.number
+        found: list[StartAction | StartTimer | CancelAction | CancelTimer] = []
+        if self._stops:
+            found += self._stops
+            self._stops.clear()
+        if self._new:
+            found += [step.start() for step in self._new if step.number in self.pending]
+            self._new.clear()
+            self._told = self.number
         return found
 
     def stops(self) -> list[CancelAction | CancelTimer]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from typing import Any, TypeVar, cast
 
@@ -34,7 +34,17 @@ class Loop(asyncio.AbstractEventLoop):
     `owner` is the execution that drives it; `dead` is set while and after the run is destroyed in memory.
     """
 
-    def __init__(self, ledger: Ledger, now_ms: int, owner: object) -> None:
+    def __init__(self, ledger: Ledger, now_ms: int, owner: object, base: int = 0) -> None:
+        """Make a loop.
+
+        Args:
+            ledger: Numbers actions and timers.
+            now_ms: The loop's time, milliseconds since 1970.
+            owner: See the class.
+            base: What the hashes of tasks count from, the same in every replay, and below 2**30 so that a 32-bit build
+                orders them alike. asyncio keeps the tasks of all runs in one set: if they all counted from one, that
+                set would be searched from end to end. A multiple of a power of two, so small sets keep their order.
+        """
         self.ledger = ledger
         self.now_ms = now_ms
         self.owner: object | None = owner
@@ -44,6 +54,7 @@ class Loop(asyncio.AbstractEventLoop):
         self._ready: deque[Ready | Timer] = deque()
         self._tasks: list[NumberedTask[Any]] = []
         self._prune_at = _PRUNE_AT
+        self._base = base
         self._numbered = 0
         self._warned = 0
 
@@ -126,11 +137,12 @@ class Loop(asyncio.AbstractEventLoop):
         if self.dead:
             _discard(coro)
             self.refuse()
-        number = self.next_number()
+        self._numbered = number = self._numbered + 1
         context = copy_context() if context is None else context
-        task = cast("NumberedTask[T]", _new_task(NumberedTask))
-        task.number = number
+        task: NumberedTask[T] = _new_task(NumberedTask)
+        task.number = self._base + number
         task.context = context
+        task.owed = False
         # asyncio's own default name counts all tasks of the process
         _init_task(task, coro, loop=self, name=name or f"task-{number}", context=context)
         self._tasks.append(task)
@@ -166,8 +178,28 @@ class Loop(asyncio.AbstractEventLoop):
         while ready:
             handle = take()
             if not handle.dropped:
-                handle.context.run(handle.callback, *handle.arguments)  # type: ignore[arg-type]
+                callback: Any = handle.callback
+                handle.context.run(callback, *handle.arguments)
         self.ledger.idle()
+
+    @property
+    def ready_count(self) -> int:
+        """How many callbacks are ready."""
+        return len(self._ready)
+
+    def run_next(self, callback: Callable[[], object]) -> None:
+        """Run a callback before everything else that is ready."""
+        self._ready.appendleft(Ready(callback, (), copy_context()))
+
+    def advance(self, since: int, futures: Sequence[asyncio.Future[Any]]) -> None:
+        """Run at once, in order, what became ready since that count to tell somebody that one of these is done."""
+        later = [self._ready.pop() for _ in range(len(self._ready) - since)]
+        known = {id(future) for future in futures}
+        hurried: list[Ready | Timer] = []
+        for handle in reversed(later):
+            (hurried if [id(part) in known for part in handle.arguments] == [True] else self._ready).append(handle)
+        for handle in hurried:
+            handle.context.run(cast("Any", handle.callback), *handle.arguments)
 
     def next_number(self) -> int:
         """The next number to hash by, for what is not a step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from workflow_worker.model.exceptions import NonDeterminism
 from workflow_worker.model.record import ActionCompleted, ActionParked, ActionRaised, AttemptFailed, TimerFired
@@ -19,13 +19,13 @@ def call_at(record: ActionRecord, ledger: Ledger) -> Call[Any] | None:
     Raises:
         NonDeterminism: The code makes no such call at this number.
     """
-    step = ledger.pending.get(record.number)
-    if type(step) is Call and step.name == record.name and step.checksum == record.checksum:
-        return cast("Call[Any]", step)
+    found: Any = ledger.pending.get(record.number)
+    if _is_call(found) and found.name == record.name and found.checksum == record.checksum:
+        return found
     gone = ledger.gone.get(record.number)
     if type(gone) is Call and gone.name == record.name and gone.checksum == record.checksum:
         return None
-    raise NonDeterminism(_difference(record, step or gone))
+    raise NonDeterminism(_difference(record, ledger.pending.get(record.number) or gone))
 
 
 def timer_at(record: TimerFired, ledger: Ledger) -> Timer | None:
@@ -43,6 +43,10 @@ def timer_at(record: TimerFired, ledger: Ledger) -> Timer | None:
     if type(gone) is Timer:
         return None
     raise NonDeterminism(_difference(record, step or gone))
+
+
+def _is_call(step: object) -> TypeGuard[Call[Any]]:
+    return type(step) is Call
 
 
 def _difference(record: ActionRecord | TimerFired, step: Step | None) -> str:

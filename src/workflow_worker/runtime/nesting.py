@@ -17,7 +17,7 @@ from asyncio.tasks import _enter_task as enter_task  # pyright: ignore[reportPri
 from asyncio.tasks import _leave_task as leave_task  # pyright: ignore[reportPrivateUsage] - see the module's docstring
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 Outer = tuple[Any, Any, Any, bool]
 """What was in force before: running loop, current task, hooks for async generators, garbage collection."""
@@ -29,7 +29,7 @@ class Between:
 
 def running() -> object | None:
     """The running loop of this thread, whatever it is."""
-    return cast("object | None", get_running())
+    return get_running()
 
 
 def enter(loop: AbstractEventLoop | Between, finalizer: Callable[[AsyncGenerator[Any, Any]], None] | None) -> Outer:
@@ -47,7 +47,8 @@ def enter(loop: AbstractEventLoop | Between, finalizer: Callable[[AsyncGenerator
         if collecting:
             gc.disable()
     sys.set_asyncgen_hooks(None, finalizer)
-    set_running(cast("Any", loop))
+    loop_or_between: Any = loop
+    set_running(loop_or_between)
     return previous, task, hooks, collecting
 
 

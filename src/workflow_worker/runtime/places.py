@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from inspect import currentframe
+import sys
+from collections.abc import Callable
+from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
+_frame_of_caller: Callable[[int], FrameType] = getattr(sys, "_getframe")  # noqa: B009 - underscored, yet documented
 Place = tuple[CodeType, int]
 """A code object and the offset of an instruction in it."""
 
@@ -14,13 +17,17 @@ _PASSED_OVER = frozenset({"workflow_worker", "asyncio", "contextlib"})
 
 def here() -> Place | None:
     """The innermost frame on the stack that is neither ours nor asyncio's."""
-    frame: FrameType | None = currentframe()
+    frame: FrameType | None = _frame_of_caller(1)
     while frame is not None:
-        module: str = frame.f_globals.get("__name__", "")
-        if module not in _PASSED_OVER and module.partition(".")[0] not in _PASSED_OVER:
+        if not _is_passed_over(frame.f_globals.get("__name__", "")):
             return frame.f_code, frame.f_lasti
         frame = frame.f_back
     return None
+
+
+@lru_cache(10_000)
+def _is_passed_over(module: str) -> bool:
+    return module.partition(".")[0] in _PASSED_OVER
 
 
 def show(place: Place | None) -> str:
@@ -39,7 +46,7 @@ def waiting_at(awaitable: Any) -> tuple[str, ...]:
     lines: list[str] = []
     for _ in range(1_000):  # a chain is as deep as the code's calls; the limit only guards against strange objects
         frame = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "ag_frame", None)
-        if frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in _PASSED_OVER:
+        if frame is not None and not _is_passed_over(frame.f_globals.get("__name__", "")):
             lines.append(f"{_short(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_qualname}")
         awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "ag_await", None)
         if awaitable is None:

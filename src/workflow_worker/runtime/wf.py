@@ -15,7 +15,8 @@ from uuid import UUID
 from workflow_worker.model.exceptions import ActionCancelled, ActionFailed, ActionTimeout, Failed, UsageError
 from workflow_worker.model.instants import from_ms
 from workflow_worker.runtime.context import RunInfo
-from workflow_worker.runtime.execution import MISSING, Execution, current_execution
+from workflow_worker.runtime.execution import Execution, current_execution
+from workflow_worker.runtime.waiting import MISSING
 
 __all__ = [
     "ActionCancelled",

@@ -1,11 +1,14 @@
 """Random programs over asyncio's surface; run as a script, they live in one process and are replayed in another.
 
-``python -m tests.unit.runtime.programs live <file> <first> <count>`` then the same with ``replay``.
+``python -m tests.unit.runtime.programs live <file> <first> <count>`` then the same with ``replay``. With ``record`` the
+histories are written in the form that ``histories/`` keeps of other Python versions, see `test_versions`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import asyncio.taskgroups
+import asyncio.tasks
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -15,8 +18,21 @@ from typing import Any
 
 import msgspec
 
-from tests.unit.runtime.driver import START, Boom, Driver, Packed, act
-from workflow_worker.model.command import AddWait, Command, StartAction, StartTimer
+from tests.unit.runtime.driver import START, Boom, Driver, Main, Packed, act, cast_any
+from workflow_worker.model.command import (
+    AddWait,
+    CancelAction,
+    Cancelled,
+    CancelTimer,
+    Command,
+    Complete,
+    Fail,
+    RemoveWait,
+    SetState,
+    StartAction,
+    StartTimer,
+    Suspend,
+)
 from workflow_worker.model.exceptions import WorkflowWorkerError
 from workflow_worker.model.failure import describe
 from workflow_worker.model.record import (
@@ -29,14 +45,17 @@ from workflow_worker.model.record import (
     encode_record,
 )
 from workflow_worker.runtime import ordering, wf
+from workflow_worker.runtime.futures import NumberedFuture, NumberedTask
 
 Node = tuple[str, int, list[Any]]
 _LEAVES = ["act", "act", "sleep", "event", "agen"]
 _INNER = [
     "act", "sleep", "event", "agen", "seq", "gather", "group", "timeout", "wait", "completed", "shield", "finally",
-    "cancel", "wait_for", "user_set", "lock", "queue", "state", "swallow",
+    "cancel", "wait_for", "user_set", "lock", "queue", "state", "swallow", "semaphore", "condition", "again", "late",
 ]  # fmt: skip
-_MANY = {"gather", "group", "wait", "completed", "seq", "user_set", "lock", "queue"}
+_MANY = {
+    "gather", "group", "wait", "completed", "seq", "user_set", "lock", "queue", "semaphore", "condition", "again",
+}  # fmt: skip
 _RECORDS_MAX = 300
 
 
@@ -51,7 +70,11 @@ def program(random: Random, depth: int, count: list[int]) -> Node:
 
 def main_of(seed: int) -> Callable[[], Coroutine[Any, Any, str]]:
     """The workflow function of one seed."""
-    tree = program(Random(seed), 4, [0])
+    return main_with(program(Random(seed), 4, [0]))
+
+
+def main_with(tree: Node) -> Callable[[], Coroutine[Any, Any, str]]:
+    """The workflow function that executes a tree."""
 
     async def main() -> str:
         try:
@@ -107,7 +130,8 @@ async def _group(me: int, children: list[Node]) -> None:
             for child in children:
                 group.create_task(run(child))
     except* Boom:
-        await act(f"group{me}")
+        if me % 3:
+            await act(f"group{me}")
 
 
 async def _timeout(me: int, children: list[Node]) -> None:
@@ -207,6 +231,68 @@ async def _queue(me: int, children: list[Node]) -> None:
     await consumer
 
 
+async def _semaphore(me: int, children: list[Node]) -> None:
+    semaphore = asyncio.Semaphore(1 + me % 2)
+
+    async def one(child: Node) -> None:
+        async with semaphore:
+            await run(child)
+
+    tasks = [asyncio.create_task(one(child)) for child in children]
+    await act(f"holds{me}")
+    tasks[me % len(tasks)].cancel()
+    semaphore.release()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _condition(me: int, children: list[Node]) -> None:
+    condition = asyncio.Condition()
+
+    async def one(child: Node) -> None:
+        async with condition:
+            await condition.wait()
+            await act(f"noticed{child[1]}")
+        await run(child)
+
+    tasks = [asyncio.create_task(one(child)) for child in children]
+    for number in range(len(tasks) + 1):
+        await act(f"notify{me}")
+        async with condition:
+            condition.notify(1)
+        if number == me % 4:
+            tasks[0].cancel()
+    async with condition:
+        condition.notify_all()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _again(me: int, children: list[Node]) -> None:
+    tasks = [asyncio.create_task(run(child)) for child in children]
+    beside = asyncio.create_task(_act(me, []))
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    tasks.append(asyncio.create_task(_gather_once_more(me, tasks)))
+    await asyncio.gather(*tasks, return_exceptions=bool(me % 2))
+    await beside
+
+
+async def _gather_once_more(me: int, tasks: list[asyncio.Task[None]]) -> None:
+    done = [task for task in tasks if task.done()]
+    await asyncio.gather(*done, return_exceptions=True)
+    await act(f"again{me}")
+
+
+async def _late(me: int, children: list[Node]) -> None:
+    call = act(f"late{me}")
+    await asyncio.wait([call])
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(cast_any(call))
+            group.create_task(run(children[0]))
+            await act(f"body{me}")
+    except* Boom:
+        pass
+
+
 async def _state(me: int, _: list[Node]) -> None:
     wf.state(step=me, at=wf.time())
 
@@ -231,6 +317,10 @@ CONSTRUCTS: dict[str, Callable[[int, list[Node]], Coroutine[Any, Any, None]]] = 
     "lock": _lock,
     "queue": _queue,
     "state": _state,
+    "semaphore": _semaphore,
+    "condition": _condition,
+    "again": _again,
+    "late": _late,
 }
 
 
@@ -273,7 +363,12 @@ def live(seed: int) -> tuple[list[Record], list[list[Command]]]:
 
 def again(seed: int, history: list[Record]) -> list[list[Command]]:
     """The commands of the same program, fed with the same records one by one."""
-    driver = Driver(main_of(seed))
+    return replayed(main_of(seed), history)
+
+
+def replayed(main: Main, history: list[Record]) -> list[list[Command]]:
+    """The commands of a program after its start and after every record."""
+    driver = Driver(main)
     steps = [list(driver.given)]
     steps += [driver.feed(record) for record in history]
     driver.close()
@@ -285,11 +380,71 @@ def _print(steps: list[list[Command]]) -> str:
     return repr(steps)
 
 
+class Kept(msgspec.Struct):
+    """A program with its history and what it asked for at every step, in few words."""
+
+    program: Node
+    history: list[bytes]
+    commands: list[str]
+
+
+def brief(steps: list[list[Command]]) -> list[str]:
+    """Commands in few words, without what may differ between versions (tracebacks)."""
+    return [" ".join(map(_word, commands)) for commands in steps]
+
+
+def _word(command: Command) -> str:
+    match command:
+        case StartAction():
+            return f"{command.name}#{command.number}"
+        case StartTimer():
+            return f"timer#{command.number}@{command.due - START}"
+        case Suspend() | Fail():
+            return f"{type(command).__name__}({command.failure.type}: {command.failure.message})"
+        case Complete():
+            return f"Complete({command.result.decode()}, {len(command.unmatched)})"
+        case AddWait() | RemoveWait():
+            return f"{type(command).__name__}({command.event_type}, {command.subject})"
+        case SetState():
+            return f"SetState({command.state.decode()})"
+        case CancelAction() | CancelTimer():
+            return f"{type(command).__name__}#{command.number}"
+        case Cancelled():
+            return f"Cancelled({len(command.unmatched)})"
+
+
+def _record(path: Path, seeds: range) -> None:
+    lines: list[bytes] = []
+    for seed in seeds:
+        history, steps = live(seed)
+        if 3 <= len(history) <= 25:
+            raw = [encode_record(record) for record in history]
+            lines.append(msgspec.json.encode(Kept(program(Random(seed), 4, [0]), raw, brief(steps))))
+    path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def _undo(measure: str) -> None:
+    """Take one of the two measures of `ordering` back, to see that it is needed."""
+    if measure == "sets":
+        for module in (asyncio.tasks, asyncio.taskgroups):
+            module.__dict__["set"] = set
+        ordering.is_installed = lambda: True
+    elif measure == "hashes":
+        NumberedTask.__hash__ = NumberedFuture.__hash__ = object.__hash__
+    else:
+        raise ValueError(measure)
+
+
 def _script(mode: str, path: str, first: int, count: int) -> int:
     junk = [bytearray(Random().randrange(10, 900)) for _ in range(Random().randrange(2_000))]
     del junk[::2]  # another heap in every process
     ordering.install()
+    for measure in os.environ.get("WITHOUT", "").split():
+        _undo(measure)
     file = Path(path)
+    if mode == "record":
+        _record(file, range(first, first + count))
+        return 0
     kept: dict[str, tuple[list[bytes], str]] = {} if mode == "live" else msgspec.msgpack.decode(file.read_bytes())
     differing: list[int] = []
     for seed in range(first, first + count):
@@ -313,4 +468,4 @@ if __name__ == "__main__":
     sys.stdout.flush()
     os._exit(code)
 
-__all__ = ["START", "AddWait", "StartAction", "again", "live", "main_of", "next_record"]
+__all__ = ["START", "AddWait", "Kept", "StartAction", "again", "brief", "live", "main_of", "main_with", "replayed"]

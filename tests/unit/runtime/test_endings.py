@@ -10,7 +10,7 @@ import pytest
 from tests.unit.runtime.driver import Boom, Driver, act, names
 from workflow_worker.model.command import CancelAction, Cancelled, Complete, Fail, Suspend
 from workflow_worker.model.failure import ErrorKind
-from workflow_worker.model.record import RunResumed, RunSuspended
+from workflow_worker.model.record import CancelRequested, RunResumed, RunSuspended
 from workflow_worker.runtime import wf
 
 
@@ -126,6 +126,40 @@ def test_a_swallowed_cancel_lets_the_run_go_on_and_each_cancel_interrupts() -> N
     assert names(driver.cancel()) == ["CancelAction", "b"]
     assert names(driver.cancel()) == ["CancelAction", "Complete"]
     assert driver.result() == 2
+
+
+def test_two_cancels_during_clean_up_each_interrupt_it() -> None:
+    async def main() -> None:
+        try:
+            await act("a")
+        finally:
+            try:
+                await act("tidy")
+            finally:
+                await act("more")
+
+    driver = Driver(main)
+    assert names(driver.cancel()) == ["CancelAction", "tidy"]
+    assert names(driver.cancel()) == ["CancelAction", "more"]
+    driver.complete("more")
+    assert driver.given[-1] == Cancelled()
+    assert driver.replay() == [Cancelled()]
+
+
+def test_two_cancels_in_one_feed_are_two() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        for name in "abc":
+            try:
+                await act(name)
+            except asyncio.CancelledError:
+                seen.append(name)
+
+    driver = Driver(main)
+    driver.feed(*[CancelRequested(driver.now, f"c{number}", "x", "") for number in range(2)])
+    assert seen == ["a", "b"]
+    assert names(driver.given) == ["a", "CancelAction", "c"]
 
 
 def test_cancel_before_the_first_step_waits_for_the_first_rest() -> None:

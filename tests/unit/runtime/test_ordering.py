@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.runtime.driver import Driver, act
+from tests.unit.runtime.driver import START, Driver, Registry, act
 from workflow_worker.model.exceptions import ConfigurationError
+from workflow_worker.model.ids import run_ref
 from workflow_worker.runtime import ordering
-from workflow_worker.runtime.ordering import OrderedSet
+from workflow_worker.runtime.execution import Execution
+from workflow_worker.runtime.ordered_set import OrderedSet
 
 EARLY = """
 from asyncio import wait, as_completed, wait_for
@@ -109,3 +111,39 @@ def test_the_ordered_set_combines_in_order() -> None:
         ordered.remove(99)
     with pytest.raises(KeyError):
         OrderedSet([]).pop()
+
+
+def test_all_tasks_are_those_of_the_run_in_order_of_creation() -> None:
+    async def main() -> list[str]:
+        tasks = [asyncio.create_task(asyncio.sleep(0), name=f"t{number}") for number in range(20)]
+        found = [task.get_name() for task in asyncio.all_tasks()]
+        await asyncio.wait(tasks)
+        return found
+
+    bystanders = [Driver(main) for _ in range(3)]
+    assert all(driver.result() == ["main", *[f"t{number}" for number in range(20)]] for driver in bystanders)
+    assert len(asyncio.run(_outside())) == 1
+
+
+async def _outside() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks()
+
+
+def test_tasks_of_different_runs_hash_apart_and_those_of_one_run_alike_in_every_replay() -> None:
+    seen: list[int] = []
+
+    async def main() -> None:
+        seen.append(hash(asyncio.current_task()))
+
+    for seed in ("one", "one", "two"):
+        Execution(
+            ref=run_ref("test", "1"),
+            subject=None,
+            started_at=START,
+            seed=seed,
+            main=main,
+            events=Registry(),
+            encode=lambda _: b"null",
+        ).feed(())
+    assert seen[0] == seen[1] != seen[2]
+    assert all(0 < found < 2**31 for found in seen)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.runtime.driver import START, Boom, Driver, act, names, started
 from workflow_worker.model.command import CancelAction, CancelTimer, Complete, StartAction, StartTimer, Suspend
-from workflow_worker.model.exceptions import NonDeterminism, UsageError
+from workflow_worker.model.exceptions import Evicted, NonDeterminism, UsageError
 from workflow_worker.model.failure import ErrorKind, describe
 from workflow_worker.model.record import (
     ActionCompleted,
@@ -365,8 +365,12 @@ def _key(driver: Driver, name: str) -> tuple[int, str, int]:
     return command.number, command.name, command.checksum
 
 
+class Interrupt(BaseException):
+    """What a watchdog's signal handler raises in the middle of the code."""
+
+
 def test_an_error_raised_inside_a_callback_leaves_the_drain() -> None:
-    for error in (NonDeterminism("x"), KeyError("k"), SystemExit(3)):
+    for error in (NonDeterminism("x"), KeyError("k"), SystemExit(3), Evicted("e"), Interrupt("of a watchdog")):
 
         async def main(error: BaseException = error) -> None:
             def fail() -> None:
