@@ -135,7 +135,7 @@ MUTANTS = (
         ),
         ("a suspended run is leased", "if run.status == 'suspended' then return end", ""),
         ("a lease keeps the token", "raise_token(run.token), session, true", "run.token, session, true"),
-        ("one mail too many", "if run.mails >= mailbox_cap then", "if run.mails > mailbox_cap then"),
+        ("one mail too many", "if run.mails >= mail_cap then", "if run.mails > mail_cap then"),
         ("one early event too many", "#list.added >= early_cap", "#list.added > early_cap"),
         ("early events live a ms more", "now + early_ttl, found.type", "now + early_ttl + 1, found.type"),
         ("runs looked for are forgotten", "call('EXISTS', unpack(keys)) == 0", "true"),
@@ -190,7 +190,7 @@ MUTANTS = (
         ),
     ),
     *_of(
-        "_tick_sessions",
+        "_take_over",
         (
             "reaping leaves the owner",
             "to_ready(ref, session, run[1], status, fields)",
@@ -198,6 +198,9 @@ MUTANTS = (
         ),
         ("takeovers not counted", "tonumber(run[3] or 0) + 1", "tonumber(run[3] or 0)"),
         ("one strike more", "if strikes > max_takeovers then", "if strikes > max_takeovers + 1 then"),
+    ),
+    *_of(
+        "_tick_sessions",
         ("reaped at once", "if now - marked >= math.floor(ttl / 3) then", "if true then"),
         ("never reaped", "if now - marked >= math.floor(ttl / 3) then", "if false then"),
     ),
@@ -212,6 +215,8 @@ MUTANTS = (
     *_of(
         "close",
         ("close leaves its runs", "to_ready(refs[i], session, run[1], run[2], {})", ""),
+        ("a death is no takeover", "if died == '1' then", "if false then"),
+        ("every close is a takeover", "if died == '1' then", "if true then"),
     ),
     *_of(
         "open",

@@ -70,7 +70,7 @@ SINGLE: tuple[Callable[[Choose], Operation], ...] = (
     lambda choose: ("step", choose(PLACES), choose(MODES), choose(LEFT_OVER), choose(BENDS)),
     lambda choose: ("hand_back", choose(PLACES), choose((0, 0, 300))),
     lambda choose: ("renew", choose(WORKERS)),
-    lambda choose: ("close", choose(WORKERS)),
+    lambda choose: ("close", choose(WORKERS), choose((False, True))),
     lambda choose: ("die", choose(WORKERS), choose(PAUSES)),
     lambda choose: ("tick", choose(SPANS)),
     lambda choose: ("cancel", choose(PLACES), choose((1, 2))),
@@ -144,7 +144,16 @@ def stolen(choose: Choose) -> Piece:
     """A run taken over, handed back or parked, and the former holder that writes all the same."""
     subject = choose(SUBJECTS)
     parked: Piece = [("hand_back", 0, 300), ("publish", "order.paid", subject), ("ingest", 1, 5), ("tick", 300)]
-    away: Piece = choose(([("die", 0)], [("die", 0)] * 2, [("hand_back", 0, 0)], parked, parked[:1], [("close", 0)]))
+    away: Piece = choose(
+        (
+            [("die", 0)],
+            [("die", 0)] * 2,
+            [("hand_back", 0, 0)],
+            parked,
+            parked[:1],
+            [("close", 0, choose((False, True)))],
+        )
+    )
     taken: Piece = choose(([], [("ingest", 1, 5)], [CALL]))
     late: Piece = [("step", 0, choose(MODES), 0, choose(BENDS))]
     return [*started(subject), *away, *late, *taken, ("step", 1, choose(MODES), 0), ("step", 0, choose(MODES), 0)]
@@ -152,9 +161,10 @@ def stolen(choose: Choose) -> Piece:
 
 def poison(choose: Choose) -> Piece:
     """A run whose holders die again and again, perhaps with a record between."""
-    deaths: Piece = [("die", 0), CALL, CALL] * LIMITS.max_takeovers
+    death: Operation = choose((("die", 0), ("close", 0, True)))
+    deaths: Piece = [death, CALL, CALL] * LIMITS.max_takeovers
     saved: Piece = choose(([], [("step", 0, Mode.KEEP, 0, "")]))
-    return [*started(choose(SUBJECTS)), *deaths, *saved, ("die", 0), ("resume", 0), ("ingest", 1, 5)]
+    return [*started(choose(SUBJECTS)), *deaths, *saved, death, ("resume", 0), ("ingest", 1, 5)]
 
 
 def suspended(choose: Choose) -> Piece:

@@ -132,7 +132,7 @@ async def test_a_dead_session_is_reaped_and_its_runs_go_on_elsewhere(actor: Acto
     assert isinstance(await actor.store.renew(actor.session, []), SessionLost)
     other = await actor.other("s2")
     [taken] = await other.ingest()
-    assert (taken.ref, taken.takeovers) == (run.ref, 1)
+    assert (taken.ref, taken.strikes) == (run.ref, 1)
     assert (await actor.commit(run)).word == "fenced"
     assert (await other.commit(taken)).word == "ok"
 
@@ -160,7 +160,24 @@ async def test_close_hands_back(actor: Actor) -> None:
     assert await actor.store.close(actor.session)
     other = await actor.other("s2")
     [taken] = await other.ingest()
-    assert (taken.ref, taken.takeovers) == (run.ref, 0)
+    assert (taken.ref, taken.strikes) == (run.ref, 0)
+
+
+async def test_closing_after_a_death_counts_as_a_takeover_and_ends_a_crash_loop(actor: Actor) -> None:
+    run = await actor.started()
+    holder = actor
+    for deaths in range(1, LIMITS.max_takeovers + 1):
+        assert await actor.store.close(holder.session, died=True)
+        assert await actor.store.close(holder.session, died=True)
+        holder = await actor.other(f"d{deaths}")
+        [taken] = await holder.ingest()
+        assert (taken.ref, taken.strikes) == (run.ref, deaths)
+    assert await actor.store.close(holder.session, died=True)
+    view = await actor.view(run.ref)
+    assert (view.status, view.takeovers) == (RunStatus.SUSPENDED, LIMITS.max_takeovers + 1)
+    assert view.error is not None
+    assert await (await actor.other("last")).ingest() == []
+    assert (await actor.store.audit()).takeovers == LIMITS.max_takeovers + 1
 
 
 async def test_close_in_pieces_and_reaping_in_pieces(actor: Actor) -> None:

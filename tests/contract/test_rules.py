@@ -226,6 +226,29 @@ async def test_an_id_of_an_earlier_call_and_of_the_window_before_is_a_duplicate(
             await actor.store.tick()
 
 
+async def test_a_type_that_nobody_can_declare_is_malformed_and_harms_nobody(actor: Actor) -> None:
+    types = [b"#m1", b"#m2", b"a*", b"news.*", b"a b", b"news.\n", b"news.\x00", b"news.\x7f", b"news.\t"]
+    await actor.publish("order.placed", "1")
+    for kind in types:
+        await actor.add_raw([b"type", kind, b"subject", b"1"])
+    await actor.publish("order.placed", "2")
+    assert [run.ref for run in await actor.ingest(20)] == ["fulfil:order-1", "fulfil:order-2"]
+    assert await actor.reasons() == ["malformed: type that nobody can declare"] * len(types)
+
+
+async def test_names_are_bounded(actor: Actor) -> None:
+    for name in (b"id", b"subject", b"workflow", b"run"):
+        for place, value in enumerate((b"x" * 500, "é".encode() * 250, b"x" * 501, "é".encode() * 250 + b"x")):
+            fields = {b"id": b"%d" % place + name, b"type": b"news.x", b"subject": b"1"}
+            if name in (b"workflow", b"run"):
+                fields |= {b"workflow": b"w", b"run": b"r"}
+            await actor.add_raw([part for pair in (fields | {name: value}).items() for part in pair])
+    await actor.ingest(20)
+    refused = [reason for reason in await actor.reasons() if reason != "no such run"]
+    expected = [f"malformed: {name} is longer than 500 bytes" for name in ("id", "subject", "workflow", "run")]
+    assert sorted(refused) == sorted(expected * 2)
+
+
 async def test_a_ready_run_with_more_mail_is_ready_once(actor: Actor) -> None:
     run = await actor.started()
     await actor.commit(run, Mode.RELEASE)

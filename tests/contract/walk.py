@@ -130,7 +130,7 @@ class Walk:
         found: list[LeasedRun] = sorted(outcome.runs, key=lambda run: run.ref) if how == "again" else [*outcome.runs]
         self.leases += [Lease(worker.session, run.ref, run.token, run.cid) for run in found]
         told = [
-            (run.ref, run.token, run.cid, run.version, run.created_at, run.takeovers, _start(run), _events(run.mail))
+            (run.ref, run.token, run.cid, run.version, run.created_at, run.strikes, _start(run), _events(run.mail))
             for run in found
         ]
         return outcome.read, outcome.cursor == "0", outcome.again, told
@@ -219,9 +219,9 @@ class Walk:
             return await self._reopen(worker)
         return renewed.lost, sorted(renewed.unknown), sorted(renewed.mail)
 
-    async def _close(self, which: int) -> Any:
+    async def _close(self, which: int, died: bool = False) -> Any:
         worker = self.workers[which]
-        closed = await self.store.close(worker.session)
+        closed = await self.store.close(worker.session, died)
         await self._reopen(worker)
         return closed
 

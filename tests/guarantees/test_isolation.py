@@ -111,7 +111,7 @@ async def hostile(durable_server: RunningServer, tmp_path: Path) -> AsyncIterato
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "hostile.py").write_text(APP)
-    environment = {"CONCURRENCY_LIMIT": "3", "LEASE_TTL_MS": "1500", "MAX_TAKEOVERS": "2", "WORKER_COUNT": "1"}
+    environment = {"CONCURRENCY_LIMIT": "3", "LEASE_TTL_MS": "1500", "WORKER_COUNT": "1"}
     service = Service(durable_server.url, free_port(), folder, folder / "hostile.py", environment)
     with started(service):
         yield await service.ready()

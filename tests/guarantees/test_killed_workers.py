@@ -24,11 +24,13 @@ async def kill_now_and_then(service: Service, every_s: float, stop: asyncio.Even
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(every_s):
                 await stop.wait()
-        workers = [worker for worker in await asyncio.to_thread(service.workers) if worker["held"] > 0]
-        if workers and not stop.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chosen.choice(workers)["pid"], signal.SIGKILL)
-                kills += 1
+        while not stop.is_set():
+            workers = [worker for worker in await asyncio.to_thread(service.workers) if worker["held"] > 0]
+            if workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chosen.choice(workers)["pid"], signal.SIGKILL)
+                    kills += 1
+                break
     return kills
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import urlopen
 
 from workflow_worker.model.settings import Settings, variable_of
 
@@ -107,8 +108,16 @@ class Running:
 
     def healthy(self, within_s: float = 30) -> Self:
         """Wait until the service calls itself healthy."""
-        self.until(lambda: self.place.run("health").code == 0, within_s, "healthy")
+        self.until(self._is_healthy, within_s, "healthy")
         return self
+
+    def _is_healthy(self) -> bool:
+        """Asked over HTTP: a command for each look would take the processor from the service that starts."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.place.environment['PORT']}/api/health/worker", timeout=5) as answer:
+                return json.loads(answer.read())["status"] != "unhealthy"
+        except OSError:  # nobody answers yet, or 503
+            return False
 
     def until(self, fact: Callable[[], bool], within_s: float, what: str) -> None:
         """Wait for a fact; the command must not end meanwhile."""

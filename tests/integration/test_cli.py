@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.command import EXAMPLES, Answer, Place, wait_for
+from tests.integration.command import EXAMPLES, OUR_VARIABLES, Answer, Place, wait_for
+from workflow_worker.cli.main import run_command
 
 RUN_FIELDS = ["id", "workflow", "version", "status", "subject", "started_at", "updated_at", "attempts", "takeovers"]
 LETTER_FIELDS = {"id", "reason", "event", "raw", "at"}
@@ -216,9 +217,20 @@ def test_what_is_not_there_or_refused_is_exit_code_1(shop: Place) -> None:
     ],
 )
 def test_usage_and_settings_are_exit_code_2(
-    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
 ) -> None:
-    complaint(Place(tmp_path, environment).run(*arguments), 2)
+    monkeypatch.chdir(tmp_path)
+    for name in OUR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**environment, "PORT": environment.get("PORT", "0")}.items():
+        monkeypatch.setenv(name, value)
+    code = run_command(arguments)  # in this process: only what the entry point does besides is not seen
+    written = capsys.readouterr()
+    complaint(Answer(code, written.out, written.err), 2)
     assert list(tmp_path.iterdir()) == [], "a refused command starts no server"
 
 

@@ -112,7 +112,7 @@ class Worker:
         old = self.session
         self._begin()
         if self.kernel.chance(0.5):
-            self.call("close", (old,), lambda outcome: None)
+            self.call("close", (old, self.kernel.chance(0.5)), lambda outcome: None)
 
     def drain(self) -> None:
         """Take no new work, hand everything back, begin anew."""
@@ -130,7 +130,7 @@ class Worker:
                     close(tries + 1)
 
             self.table.clear()
-            self.call("close", (old,), closed)
+            self.call("close", (old, False), closed)
 
         self.after(self.kernel.between(1, 200), lambda: close(0))
 

@@ -20,6 +20,8 @@ NO_COMMIT = CommitId("")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")
 RESERVED_PREFIX = "wf."
+MAX_NAME_BYTES = 500
+"""The longest `id`, `subject`, `workflow` or `run` of an event that is taken in: keys, indexes and logs hold them."""
 CANCEL_TYPE = "wf.cancel"
 """Event type of a cancel request in a mailbox; authors cannot declare types that begin with ``wf.``."""
 

@@ -2,7 +2,8 @@
 
 SIGTERM drains, a second one hurries; SIGINT is the service's to handle; SIGQUIT writes the stacks of all threads to
 stderr. A worker whose service is gone drains by itself: it reads the end of a pipe that only the service holds open.
-Exit codes: 0 drained, 1 failed, 2 refused to start (the reason stands on the board).
+Exit codes: 0 drained, 1 failed, 2 refused to start (the reason stands on the board). A spare (`spare.py`) is such a
+process that stops before the author's code until it is told to go on.
 
 Nothing of web, command line or pydantic may be imported here: every worker process would pay for it in memory.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 import uvloop
 
 from workflow_worker import __version__
+from workflow_worker.client.opening import store_opener
 from workflow_worker.model.exceptions import ConfigurationError, UsageError
 from workflow_worker.model.facts import Fact, StoreBack, StoreLost, WorkerStarted
 from workflow_worker.model.settings import Settings
@@ -33,8 +35,7 @@ from workflow_worker.model.vitals import WorkerPhase
 from workflow_worker.service.board import OUTAGE_EVERY_MS, Board, Row, Topic
 from workflow_worker.service.loader import load_app
 from workflow_worker.service.logs import LogSubscriber, configure_logs
-from workflow_worker.service.process import EXIT_REFUSED, TITLE, monotonic_ms, worker_name
-from workflow_worker.service.stores import store_opener
+from workflow_worker.service.process import EXIT_REFUSED, SPARE_TITLE, TITLE, monotonic_ms, worker_name
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.reality import real_environment
 from workflow_worker.worker.worker import WorkflowWorker
@@ -48,8 +49,10 @@ class Arguments:
 
     app: str
     folder: Path | None
-    slot: int
-    row: int
+    slot: int | None
+    row: int | None
+    """None in a spare: read from the descriptor `waiting` when it shall become a worker."""
+    waiting: int | None
     board: int
     parent: int
 
@@ -97,10 +100,13 @@ def main(arguments: list[str] | None = None) -> int:
     for descriptor in (given.board, given.parent):
         os.set_inheritable(descriptor, False)  # not for the processes that actions start
     board = Board(given.board)
-    row = board.row(given.row)
     settings = Settings.from_mapping(os.environ)
     name = worker_name(os.getpid())
     logs = configure_logs(settings, worker=name)
+    number = _told_row(given.waiting) if given.waiting is not None else given.row
+    if number is None:
+        return 0
+    row = board.row(number)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_work(given, settings, name, BoardSubscriber(board, row, logs), row))
@@ -146,6 +152,28 @@ async def _work(given: Arguments, settings: Settings, name: str, emit: BoardSubs
     return 0
 
 
+def _told_row(waiting: int) -> int | None:
+    """Wait until the service needs this spare: the row of the worker that it becomes; None: the service has ended."""
+    told = os.read(waiting, 16)  # one write, far below PIPE_BUF: whole or nothing, pipe(7)
+    os.close(waiting)
+    if not told:
+        return None
+    _take_title()
+    return int(told)
+
+
+def _take_title() -> None:
+    """Make ``ps`` show a worker: write our arguments where the kernel reads them, proc(5) `arg_start` and `mem`.
+
+    Where there is no such file, or it is not ours to write, the process goes on being shown as a spare.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/mem", "r+b", buffering=0) as memory:
+        arguments = Path("/proc/self/cmdline").read_bytes()
+        start = int(Path("/proc/self/stat").read_bytes().rpartition(b") ")[2].split()[45])
+        memory.seek(start + arguments.index(SPARE_TITLE.encode()))
+        memory.write(TITLE.encode())
+
+
 def _watch_parent(parent: int, loop: asyncio.AbstractEventLoop, drain: Callable[[], None], grace_s: float) -> None:
     """Drain when the service is gone; end by force when that does not succeed, for nobody else would."""
 
@@ -164,8 +192,10 @@ def _parse(arguments: list[str]) -> Arguments:
     parser.add_argument("title")
     for name in ("app", "folder"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("slot", "row", "board", "parent"):
+    for name in ("board", "parent"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("slot", "row", "waiting"):
+        parser.add_argument(f"--{name}", type=int)
     found = vars(parser.parse_args(arguments))
     folder = found.pop("folder")
     return Arguments(folder=Path(folder) if folder else None, **{k: v for k, v in found.items() if k != "title"})

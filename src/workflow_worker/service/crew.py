@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from workflow_worker.model.exceptions import ConfigurationError
 from workflow_worker.model.vitals import WorkerPhase
+from workflow_worker.service.board import Board
 from workflow_worker.service.facts import EmitAny, ProcessEnded, ProcessKilled, ProcessStarted, Scaled, SessionClosed
 from workflow_worker.service.health import Observed
-from workflow_worker.service.process import EXIT_REFUSED, Child, Launcher, monotonic_ms
+from workflow_worker.service.process import EXIT_REFUSED, Child, monotonic_ms
 from workflow_worker.service.scaling import SlotView, check_count, next_delay, plan
 
 _HURRY_AT = 0.9
@@ -42,23 +43,27 @@ class Slot:
 class Crew:
     """Keeps as many workers alive as are wanted.
 
-    `close_session` hands a dead worker's runs back at once; `on_death` is called for each death nobody planned. With
-    `patient`, a worker that refuses to start (exit code 2) waits for new code instead of ending the service.
+    `start` starts a process for a slot, with a row of the `board`. `close_session` hands the runs of an ended worker's
+    session back at once, told whether it died: then each counts a takeover; `on_death` is called for each death that
+    nobody planned. With `patient`, a worker that refuses to start (exit code 2) waits for new code instead of ending
+    the service.
     """
 
     def __init__(
         self,
-        launcher: Launcher,
+        start: Callable[[int], Awaitable[Child]],
+        board: Board,
         emit: EmitAny,
         *,
         wanted: int,
         grace_ms: int,
         stall_limit_ms: int,
-        close_session: Callable[[str], Awaitable[bool]],
+        close_session: Callable[[str, bool], Awaitable[bool]],
         on_death: Callable[[], None],
         patient: bool = False,
     ) -> None:
-        self._launcher = launcher
+        self._start = start
+        self._board = board
         self._emit = emit
         self._wanted = wanted
         self._grace_s = grace_ms / 1000
@@ -219,7 +224,7 @@ class Crew:
         """Start a process; while that lasts, `run` does not end."""
         self._launching += 1
         try:
-            return await self._launcher.start(slot.number)
+            return await self._start(slot.number)
         finally:
             self._launching -= 1
             self._changed.set()
@@ -234,14 +239,16 @@ class Crew:
         code = await child.wait()
         session, last = child.row.session, child.signs
         words = child.last_words = child.row.last_words
-        self._launcher.board.bury(child.row_number)
+        self._board.bury(child.row_number)
         del self._children[child.row_number]
         self._proven = self._proven or bool(session)
         if slot.child is child:
-            self._vacate(slot, child, refused=code == EXIT_REFUSED and bool(words))
+            self._vacate(slot, child, refused=code == EXIT_REFUSED and bool(words), killed=code < 0 and bool(session))
         self._report_end(slot, child, code, refused=code == EXIT_REFUSED and bool(words))
         self._changed.set()
-        if session and not (code == 0 and last.phase == WorkerPhase.STOPPED) and await self._close_session(session):
+        # One that had drained before it ended badly left nothing to blame; a death may exit with 0.
+        died = last.phase != WorkerPhase.STOPPED
+        if session and (died or code != 0) and await self._close_session(session, died):
             self._emit(SessionClosed(child.name, session))
 
     def _report_end(self, slot: Slot, child: Child, code: int, *, refused: bool) -> None:
@@ -257,13 +264,13 @@ class Crew:
         if not child.retiring:
             self._on_death()
 
-    def _vacate(self, slot: Slot, child: Child, *, refused: bool) -> None:
+    def _vacate(self, slot: Slot, child: Child, *, refused: bool, killed: bool) -> None:
         now = monotonic_ms()
         slot.child = None
         slot.vacant_since = now
         slot.restarts += 1
         self.restarts += 1
-        slot.delay_ms = next_delay(slot.delay_ms, now - child.started_at)
+        slot.delay_ms = next_delay(slot.delay_ms, now - child.started_at, killed)
         slot.restart_at = None if refused and self._patient else now + slot.delay_ms
 
     async def _replace(self, slot: Slot) -> str | None:

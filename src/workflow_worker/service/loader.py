@@ -10,6 +10,7 @@ from types import ModuleType
 
 from workflow_worker.app.registry import App
 from workflow_worker.model.exceptions import UsageError
+from workflow_worker.service.sources import importable_as
 
 _ATTRIBUTE = "app"
 _FORM = "write package.module[:attribute] or path/file.py[:attribute]"
@@ -64,8 +65,9 @@ def app_file(name: str) -> Path:
 def load_app(name: str, folder: Path | None = None) -> LoadedApp:
     """Import the module and take the app out of it.
 
-    A file's own folder comes first in ``sys.path``, so that it can import its neighbours; for a module it is `folder`,
-    by default the working folder.
+    What comes first in ``sys.path`` is, for a file, the folder from which it can be imported: its own, or the one that
+    holds its package, so that neighbours and relative imports are found; for a module it is `folder`, by default the
+    working folder.
 
     Raises:
         UsageError: There is no such file, module or attribute, the attribute is no `App`, or the author's code raised
@@ -74,9 +76,10 @@ def load_app(name: str, folder: Path | None = None) -> LoadedApp:
     target, attribute = split_app_name(name)
     if _is_path(target):
         path = app_file(name)
-        module = _import(path.stem, name, path.parent)
+        root, dotted = importable_as(path)
+        module = _import(dotted, name, root)
         if Path(module.__file__ or "").resolve() != path:
-            raise UsageError(f"{target} cannot be imported as {path.stem!r}: that name belongs to {module.__file__}")
+            raise UsageError(f"{target} cannot be imported as {dotted!r}: that name belongs to {module.__file__}")
     else:
         module = _import(target, name, (folder or Path()).resolve())
     found = getattr(module, attribute, None)

@@ -24,6 +24,9 @@ from workflow_worker.service.board import Board, Row
 TITLE = "workflow-worker worker"
 """First argument of a worker process: what one looks for in the output of ``ps``."""
 
+SPARE_TITLE = "workflow-worker spare "
+"""The same of a process that may become a worker; as long as `TITLE`, which then takes its place."""
+
 EXIT_REFUSED = 2
 """Exit code of a worker that cannot start before somebody changes a setting or the app; it left its last words."""
 
@@ -72,26 +75,40 @@ class Launcher:
             OSError: The system cannot start another process.
         """
         row = self.board.take_row()
-        arguments = [
-            f"--app={self.app}",
-            f"--folder={self.folder or ''}",
-            f"--slot={slot}",
-            f"--row={row}",
-            f"--board={self.board.descriptor}",
-            f"--parent={self.parent}",
-        ]
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", self.module, TITLE, *arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                env=self.environment,
-                pass_fds=(self.board.descriptor, self.parent),
-                process_group=0,
-            )
+            process = await self._spawn(TITLE, f"--slot={slot}", f"--row={row}")
         except BaseException:
             self.board.bury(row)
             raise
+        return self.child(process, slot, row)
+
+    async def start_spare(self, waiting: int) -> asyncio.subprocess.Process:
+        """Start a process that imports what a worker needs, then reads from the pipe `waiting` which row is its own.
+
+        Raises:
+            OSError: The system cannot start another process.
+        """
+        return await self._spawn(SPARE_TITLE, f"--waiting={waiting}", inherit=(waiting,))
+
+    def child(self, process: asyncio.subprocess.Process, slot: int, row: int) -> Child:
+        """The worker that this process is from now on."""
         return Child(process, slot, row, self.board.row(row))
+
+    async def _spawn(self, title: str, *place: str, inherit: tuple[int, ...] = ()) -> asyncio.subprocess.Process:
+        arguments = [
+            f"--app={self.app}",
+            f"--folder={self.folder or ''}",
+            *place,
+            f"--board={self.board.descriptor}",
+            f"--parent={self.parent}",
+        ]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", self.module, title, *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=self.environment,
+            pass_fds=(self.board.descriptor, self.parent, *inherit),
+            process_group=0,
+        )
 
 
 class Child:

@@ -11,6 +11,7 @@ from workflow_worker.model.settings import MAX_WORKERS
 FIRST_DELAY_MS = 100
 LONGEST_DELAY_MS = 5_000
 PROVEN_AFTER_MS = 10_000
+KILLED_PROVEN_AFTER_MS = 1_000
 """A worker that lived so long has not died of its start; the next delay is the first one again."""
 
 
@@ -50,9 +51,13 @@ def plan(slots: Iterable[SlotView], wanted: int, now: int) -> Plan:
     return Plan(tuple(start), stop, min(later, default=None))
 
 
-def next_delay(last_delay_ms: int, lived_ms: int) -> int:
-    """Pause before the next worker of a slot, from the pause before the one that died after `lived_ms`."""
-    if lived_ms >= PROVEN_AFTER_MS or not last_delay_ms:
+def next_delay(last_delay_ms: int, lived_ms: int, killed: bool = False) -> int:
+    """Pause before the next worker of a slot, from the pause before the one that died after `lived_ms`.
+
+    One that was `killed` by a signal has not failed by itself: it needs to have lived for a second only. (A run whose
+    code kills its workers is stopped by MAX_TAKEOVERS.)
+    """
+    if lived_ms >= (KILLED_PROVEN_AFTER_MS if killed else PROVEN_AFTER_MS) or not last_delay_ms:
         return FIRST_DELAY_MS
     return min(LONGEST_DELAY_MS, last_delay_ms * 2)
 

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workflow_worker.client.opening import OpenStore, store_opener
 from workflow_worker.model.exceptions import ConfigurationError, Refused, StoreUnavailable, UsageError
 from workflow_worker.model.settings import Settings, without_password
 from workflow_worker.service.board import OUTAGE_EVERY_MS, Board, Topic
 from workflow_worker.service.crew import Crew
+from workflow_worker.service.embedding import EmbeddedWatch
 from workflow_worker.service.facts import (
     EmitAny,
     HealthChanged,
@@ -31,10 +33,11 @@ from workflow_worker.service.loader import app_file
 from workflow_worker.service.logs import configure_logs
 from workflow_worker.service.metrics import Numbers, metrics_line
 from workflow_worker.service.process import CHILD_MODULE, Launcher, environment_of_workers, monotonic_ms
-from workflow_worker.service.reload import saved_files
+from workflow_worker.service.reload import forget_bytecode, saved_files
 from workflow_worker.service.scaling import check_count
 from workflow_worker.service.signals import handling_signals
-from workflow_worker.service.stores import EmbeddedWatch, OpenStore, store_opener
+from workflow_worker.service.sources import watched_folder
+from workflow_worker.service.spare import Reserve
 from workflow_worker.service.storewatch import StoreWatch
 from workflow_worker.service.views import WorkerView, worker_views
 from workflow_worker.store.protocol import Store
@@ -53,8 +56,8 @@ class WorkerService:
         app: The author's app, ``package.module[:attribute]`` or ``path/file.py[:attribute]``.
         folder: Where a module is imported from; by default the working folder.
         emit: Gets every fact; by default the log of this process.
-        reload: Development: replace the workers whenever a Python file below the app's folder is saved, and wait for
-            better code instead of ending when the app cannot be imported.
+        reload: Development: replace the workers whenever a Python file is saved below the folder that the app is
+            imported from, and wait for better code instead of ending when the app cannot be imported.
         data_folder: In it the embedded server makes its ``.workflow-worker``; by default the working folder.
         inherited: Environment of the worker processes, apart from our own variables; by default this process's.
         open_store: Instead of a connection to `redis_url`, and
@@ -187,8 +190,11 @@ class WorkerService:
         self._opener = self._open_store or store_opener(settings, name="workflow-worker-service")
         checked = self._open_store or store_opener(settings, name="workflow-worker-service", check=True)
         store = self._store = StoreWatch(checked, self._emit, self._may_report_outage)
+        launcher = Launcher(self._app, self._folder, self._environment(settings), self._board, parent, self._module)
+        reserve = Reserve(launcher) if self._reload else None
         crew = self._crew = Crew(
-            Launcher(self._app, self._folder, self._environment(settings), self._board, parent, self._module),
+            launcher.start if reserve is None else reserve.start,
+            self._board,
             self._emit,
             wanted=0 if self._stops else settings.worker_count,
             grace_ms=settings.shutdown_grace_ms,
@@ -202,8 +208,8 @@ class WorkerService:
         address = without_password(settings.redis_url or "")
         self._emit(ServiceStarted(self._app, settings.worker_count, address, settings.namespace))
         parts = [store.run(), self._look(crew), self._judge_regularly(), self._report_regularly()]
-        if self._reload:
-            parts.append(self._renew_on_save(crew))
+        if reserve is not None:
+            parts += [self._renew_on_save(crew), reserve.keep()]
         if server is not None:
             parts.append(server.keep_running())
         async with asyncio.TaskGroup() as tasks:
@@ -258,12 +264,13 @@ class WorkerService:
 
     async def _renew_on_save(self, crew: Crew) -> None:
         """The newest code wins: a replacement that is under way is given up for the next one."""
-        folder = self._folder or app_file(self._app).parent
+        folder = self._folder or watched_folder(app_file(self._app))
         current: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as tasks:
             async for files in saved_files(folder):
                 if current is not None:
                     current.cancel()
+                forget_bytecode(files)
                 current = tasks.create_task(self._renew(crew, files))
 
     async def _renew(self, crew: Crew, files: tuple[str, ...]) -> None:

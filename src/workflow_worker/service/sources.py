@@ -36,6 +36,15 @@ def importable_as(file: Path) -> tuple[Path, str]:
     return root, ".".join(reversed(parts))
 
 
+def watched_folder(file: Path) -> Path:
+    """The folder below which a saved file may belong to the app that `file` defines.
+
+    That is where it is imported from, because it can import everything there; of an installed app, its own folder.
+    """
+    root, _ = importable_as(file)
+    return file.resolve().parent if _is_for_packages(root) else root
+
+
 def collect(file: Path, include: Sequence[str] = ()) -> Sources:
     """Find the sources of the app that `file` defines.
 
@@ -51,8 +60,7 @@ def collect(file: Path, include: Sequence[str] = ()) -> Sources:
         raise UsageError(f"{file} is part of workflow-worker itself: name a file or package of your own")
     files: set[Path] = set(_module_files(root, module))
     waiting = list(files)
-    installed = root in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
-    while waiting and not installed:
+    while waiting and not _is_for_packages(root):
         for name in _imports(root, waiting.pop()):
             new = set(_module_files(root, name)) - files
             files |= new
@@ -79,6 +87,10 @@ def _module_files(root: Path, name: str) -> Iterator[Path]:
         for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
             if path.is_file():
                 yield path
+
+
+def _is_for_packages(root: Path) -> bool:
+    return root in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
 
 
 def _is_source(path: Path) -> bool:

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from workflow_worker.client.opening import OpenStore
 from workflow_worker.model.exceptions import StoreUnavailable
 from workflow_worker.model.facts import StoreBack, StoreLost
 from workflow_worker.model.ids import SessionId
 from workflow_worker.service.facts import EmitAny
 from workflow_worker.service.process import monotonic_ms
-from workflow_worker.service.stores import OpenStore
 from workflow_worker.store.protocol import Store
 from workflow_worker.store.transitions import Depth
 
@@ -62,12 +62,13 @@ class StoreWatch:
         else:
             self._answered()
 
-    async def close_session(self, session: str) -> bool:
-        """Hand back what a session of a dead worker holds; False: the end of its lease will do that."""
+    async def close_session(self, session: str, died: bool) -> bool:
+        """Hand back what the session of an ended worker holds, counted as takeovers if it `died`; False: the end of its
+        lease will do that."""
         for _ in range(_CLOSE_ATTEMPTS):
             try:
                 async with asyncio.timeout(_ANSWER_WITHIN_S):
-                    while not await (await self._ready()).close(SessionId(session)):
+                    while not await (await self._ready()).close(SessionId(session), died):
                         pass  # 200 runs a call
                 return True
             except (StoreUnavailable, TimeoutError):

@@ -50,8 +50,12 @@ class Store(Protocol):
         """Begin a session; repeated, it changes nothing."""
         ...
 
-    async def close(self, session: SessionId) -> bool:
-        """Hand back, uncounted, up to 200 runs that the session holds; True when the session is gone, else repeat."""
+    async def close(self, session: SessionId, died: bool = False) -> bool:
+        """Hand back up to 200 runs that the session holds; True when the session is gone, else repeat.
+
+        With `died` the session's worker did not end by itself: each run counts a takeover, as reaping counts it, and is
+        suspended when its holders died more than `MAX_TAKEOVERS` times in a row without a record.
+        """
         ...
 
     async def renew(self, session: SessionId, known: Sequence[tuple[RunRef, int]]) -> Renewed | SessionLost:

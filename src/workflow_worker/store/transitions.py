@@ -124,14 +124,15 @@ class Ingest:
 @dataclass(frozen=True, slots=True)
 class LeasedRun:
     """A run that this session holds now. `start` (its start event) is given while the run has no commit yet, else
-    `load` has it. `created_at` is the run's first instant on its own clock."""
+    `load` has it. `created_at` is the run's first instant on its own clock. `strikes` counts the holders that died with
+    it since its last record."""
 
     ref: RunRef
     token: int
     cid: CommitId
     version: int
     created_at: int
-    takeovers: int
+    strikes: int
     start: Mail | None
     mail: tuple[Mail, ...] = ()
 

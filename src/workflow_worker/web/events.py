@@ -7,10 +7,10 @@ import uuid
 
 import msgspec
 
+from workflow_worker.client.opening import OpenStore
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.ids import check_event_type
-from workflow_worker.service.stores import OpenStore
 from workflow_worker.store.protocol import Store
 from workflow_worker.store.transitions import Publish, Published
 

@@ -34,6 +34,7 @@ class Errands:
                 await asyncio.gather(*(self._load(executor) for executor in loads))
             for ref, token, delay_ms in holdings.take_hand_backs():
                 await self._hand_back(ref, token, delay_ms)
+            holdings.handed_back()
             holdings.changed.set()
 
     async def _load(self, executor: RunExecutor) -> None:

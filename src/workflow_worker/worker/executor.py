@@ -143,7 +143,7 @@ class RunExecutor:
         "records",
         "ref",
         "subject",
-        "takeovers",
+        "strikes",
         "token",
         "version",
     )
@@ -176,7 +176,7 @@ class RunExecutor:
         self.token = leased.token
         self.base = leased.cid
         self.created_at = leased.created_at
-        self.takeovers = leased.takeovers
+        self.strikes = leased.strikes
         self.version = leased.version
         self.leased_at = leased_at
         self.records = 0
@@ -222,7 +222,7 @@ class RunExecutor:
     def resume(self, leased: LeasedRun, leased_at: float) -> None:
         """A run at rest in the cache whose last commit is the one that the cache saw: no replay needed."""
         self.token = leased.token
-        self.takeovers = leased.takeovers
+        self.strikes = leased.strikes
         self.leased_at = leased_at
         self._polling = False
         self.take_mail(leased.mail)

@@ -42,6 +42,9 @@ from workflow_worker.worker.progress import Progress
 _UNKNOWN_CODE_DELAY_MS = 1_000
 _BROKEN_RUN_DELAY_MS = 5_000
 _BROKEN_AT_MOST = 3
+SUSPECT_STRIKES = 2
+"""Deaths of its holder without a record in between that make a run suspect. One is nobody's fault: every run that the
+worker held has it."""
 _BROKEN_RUNS_NOTED = 1_000
 
 P = ParamSpec("P")
@@ -87,6 +90,9 @@ class Holdings:
         self._commits = 0
         self._starting = False
         self._broken: dict[RunRef, int] = {}
+        self._handing_back = False
+        self.suspect: RunRef | None = None
+        """The run that is executed alone; there is no room for others meanwhile."""
         self.cache = Cache(limits.cached_runs)
         self.performer: Performer | None = None
         self.changed = asyncio.Event()
@@ -130,12 +136,13 @@ class Holdings:
     def load(self) -> Load:
         """What the intake must know to plan."""
         executing, leased = len(self._executing), len(self._waiting)
-        return Load(executing=executing, leased=leased, recording=len(self._held) - executing - leased)
+        recording = len(self._held) - executing - leased
+        return Load(executing=executing, leased=leased, recording=recording, alone=self.suspect is not None)
 
     def accept(self, runs: tuple[LeasedRun, ...]) -> None:
         """Runs that an ingest leased for us."""
         now = self._environment.monotonic()
-        for leased in runs:
+        for leased in self._isolated(runs):
             older = self._held.pop(leased.ref, None)
             if older is not None:
                 self._forget(older)
@@ -146,13 +153,32 @@ class Holdings:
             self._held[leased.ref] = executor
             executor.token = leased.token
             self._waiting.append((leased, now))
-            self._signs.takeovers += 1 if leased.takeovers and leased.takeovers > 0 else 0
-            if self.limits.detail or leased.takeovers:
-                self._emit(RunLeased(self._worker, leased.ref, leased.token, leased.takeovers, len(leased.mail)))
+            self._signs.takeovers += 1 if leased.strikes else 0
+            if self.limits.detail or leased.strikes:
+                self._emit(RunLeased(self._worker, leased.ref, leased.token, leased.strikes, len(leased.mail)))
         self._signs.held = len(self._held)
         if self.draining:
             self.hand_back_overdue()  # an ingest that was under way when the drain began
         self.start_waiting()
+
+    def _isolated(self, runs: tuple[LeasedRun, ...]) -> tuple[LeasedRun, ...]:
+        """A run whose holders died again and again may be what kills them, and must not drag others along: it is
+        executed alone until it has made a record, and the others go to somebody else."""
+        suspect = next((leased for leased in runs if leased.strikes >= SUSPECT_STRIKES), None)
+        if suspect is None:
+            return runs
+        self.suspect = suspect.ref
+        for leased in runs:
+            if leased is not suspect:
+                self._to_hand_back.append((leased.ref, leased.token, 0))
+                self._handing_back = True
+                self.errand_wanted.set()
+        return (suspect,)
+
+    def _cleared(self, ref: RunRef) -> None:
+        if ref == self.suspect:
+            self.suspect = None
+            self.changed.set()
 
     def start_waiting(self) -> None:
         """Give free slots to leased runs, in the order in which they came."""
@@ -166,6 +192,8 @@ class Holdings:
 
     def _fill_slots(self) -> None:
         while self._waiting and len(self._executing) < self.limits.concurrency_limit and not self.draining:
+            if self._waiting[0][0].ref == self.suspect and (self._executing or self._handing_back):
+                return  # not before the others are safe: a death now would be held against them
             leased, since = self._waiting.popleft()
             executor = self._held.get(leased.ref)
             if executor is None or executor.token != leased.token:
@@ -252,7 +280,13 @@ class Holdings:
         """Pairs to hand back, with the delay in ms."""
         taken = list(self._to_hand_back)
         self._to_hand_back.clear()
+        self._handing_back = bool(taken)
         return taken
+
+    def handed_back(self) -> None:
+        """All that `take_hand_backs` gave is with the store."""
+        self._handing_back = bool(self._to_hand_back)
+        self.start_waiting()
 
     # ----------------------------------------------------------------------------------------------- session's side
 
@@ -340,6 +374,8 @@ class Holdings:
         """Count the events of an accepted commit."""
         signs = self._signs
         signs.commits += 1
+        if progress.records:
+            self._cleared(executor.ref)
         if not progress.events:
             return
         rejected = {entry for entry, _ in progress.rejects}
@@ -443,6 +479,7 @@ class Holdings:
     def _remove(self, executor: RunExecutor) -> None:
         if self._held.get(executor.ref) is executor:
             del self._held[executor.ref]
+            self._cleared(executor.ref)
         self._forget(executor)
         self._signs.held = len(self._held)
         self.start_waiting()

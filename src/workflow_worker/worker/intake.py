@@ -7,6 +7,7 @@ reorders events as soon as two workers read one stream). What this loop decides 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from workflow_worker.model.environment import Environment
 from workflow_worker.model.exceptions import Refused
@@ -71,8 +72,7 @@ class Intake:
         while not holdings.interrupt.is_set():
             holdings.hand_back_overdue()
             holdings.changed.clear()
-            load = holdings.load()
-            plan = plan_intake(type(load)(load.executing, load.leased, load.recording, self._backlog), self._limits)
+            plan = plan_intake(replace(holdings.load(), backlog=self._backlog), self._limits)
             if plan.room == 0:
                 await self._until_changed()
                 continue

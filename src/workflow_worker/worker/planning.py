@@ -20,6 +20,8 @@ class Load:
     recording: int = 0
     backlog: bool = False
     """Whether the last ingest came back full, so that there is more where it came from."""
+    alone: bool = False
+    """Whether a run is executed alone, because it may be what killed its former holders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ def plan_intake(load: Load, limits: WorkerLimits) -> IntakePlan:
     Under a backlog the worker waits until at least half of a batch fits, because a call for one run costs as much as
     a call for twenty. Never more than there are limits for, never idle while there is room and nothing under way.
     """
+    if load.alone:
+        return IntakePlan(0)
     slots = max(0, limits.concurrency_limit - load.executing)
     batch = min(limits.batch_size, MOST_PER_CALL)
     room = min(MOST_PER_CALL, batch + slots - load.leased)

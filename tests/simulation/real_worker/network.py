@@ -141,9 +141,9 @@ class LossyStore:
         """See `Store`."""
         await self._ask("open", lambda: self._memory.open(session))
 
-    async def close(self, session: SessionId) -> bool:
+    async def close(self, session: SessionId, died: bool = False) -> bool:
         """See `Store`."""
-        return await self._ask("close", lambda: self._memory.close(session))
+        return await self._ask("close", lambda: self._memory.close(session, died))
 
     async def renew(self, session: SessionId, known: Sequence[tuple[RunRef, int]]) -> Renewed | SessionLost:
         """See `Store`."""

@@ -26,6 +26,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "pack_loader").mkdir()
     (tmp_path / "pack_loader" / "__init__.py").write_text("")
     (tmp_path / "pack_loader" / "flows.py").write_text(APP)
+    (tmp_path / "pack_loader" / "deep").mkdir()
+    (tmp_path / "pack_loader" / "deep" / "__init__.py").write_text("from ..flows import app, other")
+    (tmp_path / "pack_loader" / "deep" / "relative.py").write_text("from . import app\nfrom ..flows import other\n")
     yield tmp_path
     for name in set(sys.modules) - modules:
         del sys.modules[name]
@@ -52,12 +55,21 @@ def test_no_name_of_an_app(name: str) -> None:
         ("./shop_loader.py:other", "two", "shop_loader.py"),
         ("shop_loader", "one", "shop_loader.py"),
         ("pack_loader.flows:other", "two", "pack_loader/flows.py"),
+        ("pack_loader/flows.py:other", "two", "pack_loader/flows.py"),
+        ("pack_loader/deep/relative.py", "one", "pack_loader/deep/relative.py"),
+        ("pack_loader/deep/__init__.py:other", "two", "pack_loader/deep/__init__.py"),
     ],
 )
 def test_load(shop: Path, name: str, app: str, file: str) -> None:
     loaded = load_app(name)
     assert (loaded.app.name, loaded.file) == (app, (shop / file).resolve())
     assert app_file(name) == loaded.file
+
+
+def test_a_file_of_a_package_has_one_name_however_it_is_reached(shop: Path) -> None:
+    by_path, by_name = load_app("pack_loader/flows.py"), load_app("pack_loader.flows")
+    assert by_path.app is by_name.app
+    assert "flows" not in sys.modules
 
 
 @pytest.mark.parametrize(

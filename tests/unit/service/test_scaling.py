@@ -46,6 +46,11 @@ def test_delays_double_to_five_seconds_and_begin_anew_after_ten_of_life() -> Non
     assert next_delay(5_000, 10_000) == 100
 
 
+def test_a_worker_that_somebody_kills_is_replaced_at_once_if_it_had_worked() -> None:
+    assert next_delay(1_600, 1_000, killed=True) == 100
+    assert next_delay(1_600, 999, killed=True) == 3_200
+
+
 @pytest.mark.parametrize("count", [0, -1, 257])
 def test_counts_that_cannot_be(count: int) -> None:
     with pytest.raises(UsageError, match="from 1 to 256"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workflow_worker.model.exceptions import UsageError
-from workflow_worker.service.sources import collect, importable_as
+from workflow_worker.service.sources import collect, importable_as, watched_folder
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -98,3 +98,11 @@ def test_we_are_no_part_of_an_app(tmp_path: Path) -> None:
 def test_a_packages_init_is_the_package(tmp_path: Path) -> None:
     write(tmp_path, {"shop/__init__.py": ""})
     assert importable_as(tmp_path / "shop/__init__.py") == (tmp_path.resolve(), "shop")
+
+
+def test_a_save_is_noticed_wherever_the_app_may_import_from(tmp_path: Path) -> None:
+    write(tmp_path, {"orders.py": "", "shop/__init__.py": "", "shop/flows/__init__.py": "", "shop/flows/sale.py": ""})
+    assert watched_folder(tmp_path / "orders.py") == tmp_path.resolve()
+    assert watched_folder(tmp_path / "shop/flows/sale.py") == tmp_path.resolve()
+    installed = Path(pytest.__file__)
+    assert watched_folder(installed) == installed.parent.resolve()

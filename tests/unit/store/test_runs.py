@@ -52,7 +52,7 @@ def test_an_unknown_mark_or_session_takes_nothing() -> None:
     scene = Scene()
     scene.publish("job", "j")
     assert isinstance(ingest(scene.p, Ingest(ANN, 1, 10, "?"), scene.now), Unregistered)
-    close_session(scene.p, BOB, scene.now)
+    close_session(scene.p, BOB, False, scene.now)
     assert isinstance(ingest(scene.p, Ingest(BOB, 1, 10, "m"), scene.now), SessionLost)
     assert len(scene.p.state.events) == 1
 
@@ -238,7 +238,7 @@ def test_an_expired_session_is_marked_then_reaped_and_never_comes_back() -> None
     scene.tick(1)
     assert isinstance(renew(scene.p, ANN, [], scene.now), SessionLost)
     (run,) = scene.ingest(BOB).runs
-    assert run.takeovers == 1
+    assert run.strikes == 1
 
 
 def test_a_clock_jump_neither_kills_nor_eternalises_a_session() -> None:
@@ -290,7 +290,7 @@ def test_closing_hands_back_uncounted_in_pieces() -> None:
         scene.publish("job", str(number))
     scene.ingest(room=200)
     scene.ingest(room=200)
-    assert [close_session(scene.p, ANN, scene.now) for _ in range(3)] == [False, True, True]
+    assert [close_session(scene.p, ANN, False, scene.now) for _ in range(3)] == [False, True, True]
     assert audit(scene.p).takeovers == 0
     assert len(scene.ingest(BOB, room=200).runs) == 200
 

@@ -46,3 +46,7 @@ def test_under_a_backlog_small_calls_wait_for_half_a_batch() -> None:
 def test_runs_that_only_wait_for_their_last_commit_are_bounded() -> None:
     assert plan_intake(Load(recording=29), WorkerLimits()).room == 15
     assert plan_intake(Load(recording=30), WorkerLimits()).room == 0
+
+
+def test_while_a_suspect_is_executed_alone_there_is_no_room() -> None:
+    assert plan_intake(Load(alone=True), WorkerLimits()).room == 0

@@ -102,10 +102,10 @@ class MemoryStore:
         with self._transition() as now:
             progress.open_session(self.partition, session, now)
 
-    async def close(self, session: SessionId) -> bool:
+    async def close(self, session: SessionId, died: bool = False) -> bool:
         """See `Store.close`."""
         with self._transition() as now:
-            return progress.close_session(self.partition, session, now)
+            return progress.close_session(self.partition, session, died, now)
 
     async def renew(self, session: SessionId, known: Sequence[tuple[RunRef, int]]) -> Renewed | SessionLost:
         """See `Store.renew`."""

@@ -69,7 +69,7 @@ def decode_ingested(reply: list[Any]) -> Ingested:
     runs: list[LeasedRun] = []
     at = 5
     for _ in range(reply[4]):
-        ref, token, cid, version, created, takeovers, start, count = reply[at : at + 8]
+        ref, token, cid, version, created, strikes, start, count = reply[at : at + 8]
         at += 8
         mail = tuple(map(decode_mail, reply[at : at + count])) if count else ()
         at += count
@@ -80,7 +80,7 @@ def decode_ingested(reply: list[Any]) -> Ingested:
                 CommitId(cid.decode()),
                 int(version),
                 int(created),
-                int(takeovers),
+                int(strikes),
                 decode_mail(start) if start else None,
                 mail,
             )

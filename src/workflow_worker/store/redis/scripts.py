@@ -18,11 +18,11 @@ from workflow_worker.model.exceptions import ConfigurationError
 
 CALLS: dict[str, tuple[str, ...]] = {
     "open": ("now", "session", "ttl", "epoch"),
-    "close": ("now", "session"),
+    "close": ("now", "session", "died", "max_takeovers", "poison"),
     "renew": ("now", "session", "ttl", "..."),
     "ingest": (
         *("now", "session", "number", "room", "mark", "cursor", "quarantine", "reason"),
-        *("max_bytes", "mailbox_cap", "early_cap", "subject_cap", "early_ttl"),
+        *("max_bytes", "mail_cap", "early_cap", "subject_cap", "early_ttl", "names"),
     ),
     "load": ("now", "session", "ref", "token"),
     "commit": ("now", "mailbox_cap", "..."),

@@ -11,7 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from workflow_worker.model.deadletter import DeadLetter
-from workflow_worker.model.ids import CANCEL_TYPE, RunRef, SessionId, run_ref
+from workflow_worker.model.ids import CANCEL_TYPE, MAX_NAME_BYTES, RunRef, SessionId, run_ref
 from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.store.redis import encoding
 from workflow_worker.store.redis.auditing import Ledger
@@ -109,9 +109,10 @@ class RedisStore:
         """See `Store.open`."""
         await self._call("open", self._now(), session, self._limits.lease_ttl_ms, uuid.uuid4().hex)
 
-    async def close(self, session: SessionId) -> bool:
+    async def close(self, session: SessionId, died: bool = False) -> bool:
         """See `Store.close`."""
-        return await self._call("close", self._now(), session) == b"ok"
+        flags = 1 if died else 0, self._limits.max_takeovers, POISON_ERROR
+        return await self._call("close", self._now(), session, *flags) == b"ok"
 
     async def renew(self, session: SessionId, known: Sequence[tuple[RunRef, int]]) -> Renewed | SessionLost:
         """See `Store.renew`."""
@@ -133,6 +134,7 @@ class RedisStore:
             request.reason or "ingest failed on it",
             *(limits.max_event_bytes, limits.mailbox_cap, limits.early_cap, limits.subject_cap),
             limits.early_event_ttl_ms,
+            MAX_NAME_BYTES,
         )
         match reply[0]:
             case b"lost":

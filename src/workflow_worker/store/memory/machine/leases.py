@@ -8,7 +8,7 @@ from workflow_worker.store.memory.machine.entries import mail_of
 from workflow_worker.store.memory.machine.facts import Ended, GivenUp, Leased, Purged, TokenRaised, Work
 from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import IDLE, READY, Partition, RunState, Wait
-from workflow_worker.store.transitions import LeasedRun
+from workflow_worker.store.transitions import POISON_ERROR, LeasedRun
 
 
 def raise_token(p: Partition, run: RunState, now: int) -> None:
@@ -63,6 +63,17 @@ def give_up(p: Partition, run: RunState, now: int) -> None:
     make_ready(p, run, now)
 
 
+def take_over(p: Partition, run: RunState, now: int) -> None:
+    """A run of a dead worker goes to ``ready``; one whose holders die again and again without a record is a poison
+    pill and suspended."""
+    run.takeovers += 1
+    run.strikes += 1
+    p.state.counts["takeovers"] += 1
+    if run.strikes > p.limits.max_takeovers:
+        run.status, run.error, run.updated_at = RunStatus.SUSPENDED, POISON_ERROR, now
+    give_up(p, run, now)
+
+
 def is_valid(p: Partition, ref: RunRef, token: int) -> bool:
     """Whether an entry of ``ready`` still means something."""
     run = p.state.runs.get(ref)
@@ -77,7 +88,7 @@ def leased_view(run: RunState) -> LeasedRun:
         cid=run.cid,
         version=run.version,
         created_at=run.created_at,
-        takeovers=run.takeovers,
+        strikes=run.strikes,
         start=None if run.cid else mail_of(run.start),
         mail=tuple(map(mail_of, run.mailbox)),
     )

@@ -33,13 +33,17 @@ def open_session(p: Partition, session: SessionId, now: int) -> None:
     p.state.sessions.setdefault(session, SessionState(_expiry(p, now)))
 
 
-def close_session(p: Partition, session: SessionId, now: int) -> bool:
-    """Hand back, uncounted, up to 200 runs that the session holds. True when the session is gone, else call again."""
+def close_session(p: Partition, session: SessionId, died: bool, now: int) -> bool:
+    """Hand back up to 200 runs that the session holds: uncounted, or each a takeover when its worker `died`. True when
+    the session is gone, else call again."""
     found = p.state.sessions.get(session)
     if found is None:
         return True
     for ref in list(found.held)[:PER_CALL]:
-        leases.give_up(p, p.state.runs[ref], now)
+        if died:  # else a run that kills its worker does so for ever: reaping would come too late to count it
+            leases.take_over(p, p.state.runs[ref], now)
+        else:
+            leases.give_up(p, p.state.runs[ref], now)
     if found.held:
         return False
     del p.state.sessions[session]

@@ -7,10 +7,11 @@ would double it. ``nobody can receive it`` comes last: an event without a subjec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workflow_worker.model.ids import RESERVED_PREFIX, RunRef, SessionId, run_ref
+from workflow_worker.model.ids import MAX_NAME_BYTES, RESERVED_PREFIX, RunRef, SessionId, run_ref
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.memory.machine import entries, leases
 from workflow_worker.store.memory.machine.entries import Entry
@@ -19,6 +20,8 @@ from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import PARKED, READY, EarlyEntry, Partition, RunState
 from workflow_worker.store.transitions import Route, StartRoute
 
+_UNDECLARABLE = re.compile(r"[\x00-\x20\x7f#*]")
+"""What no declared type holds. The hash of the routes has fields of other kinds, whose names begin with ``#``."""
 TOO_MANY = "too many"
 
 
@@ -164,6 +167,11 @@ def _examine(p: Partition, entry: Entry) -> Arrival | str:
         return "no type"
     if event_type.startswith(RESERVED_PREFIX):
         return f"malformed: type begins with {RESERVED_PREFIX}"
+    if _UNDECLARABLE.search(event_type):
+        return "malformed: type that nobody can declare"
+    for name in ("id", "subject", "workflow", "run"):
+        if len(found.get(name, "").encode()) > MAX_NAME_BYTES:
+            return f"malformed: {name} is longer than {MAX_NAME_BYTES} bytes"
     address = _address_of(found)
     if isinstance(address, tuple):
         return address[0]

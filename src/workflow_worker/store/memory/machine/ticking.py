@@ -7,12 +7,11 @@ undeclared dead letters, retention. `full` says that the budget was used up: cal
 from __future__ import annotations
 
 from workflow_worker.model.ids import RunRef, SessionId
-from workflow_worker.model.run import RunStatus
 from workflow_worker.store.memory.machine import entries, leases
 from workflow_worker.store.memory.machine.facts import SessionEnded, Unclaimed
 from workflow_worker.store.memory.machine.operations import sweep_undeclared
-from workflow_worker.store.memory.machine.state import IDLE, PARKED, PER_CALL, Partition, RunState, SessionState
-from workflow_worker.store.transitions import POISON_ERROR, Ticked
+from workflow_worker.store.memory.machine.state import IDLE, PARKED, PER_CALL, Partition, SessionState
+from workflow_worker.store.transitions import Ticked
 
 
 def tick(p: Partition, limit: int, now: int) -> Ticked:
@@ -67,21 +66,10 @@ def _reap_sessions(p: Partition, now: int, limit: int) -> int:
 def _reap(p: Partition, name: SessionId, session: SessionState, now: int, limit: int) -> int:
     refs = list(session.held)[:limit]
     for ref in refs:
-        _take_over(p, p.state.runs[ref], now)
+        leases.take_over(p, p.state.runs[ref], now)
     if not session.held:
         del p.state.sessions[name]
     return max(1, len(refs))
-
-
-def _take_over(p: Partition, run: RunState, now: int) -> None:
-    """A run of a dead session goes to ``ready``; one whose holders die again and again without a record is a poison
-    pill and suspended."""
-    run.takeovers += 1
-    run.strikes += 1
-    p.state.counts["takeovers"] += 1
-    if run.strikes > p.limits.max_takeovers:
-        run.status, run.error, run.updated_at = RunStatus.SUSPENDED, POISON_ERROR, now
-    leases.give_up(p, run, now)
 
 
 # -------------------------------------------------------------------------------------------------------------- due

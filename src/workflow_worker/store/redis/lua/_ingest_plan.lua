@@ -10,10 +10,10 @@ end
 local function run_of(ref)
   local run = runs[ref]
   if run == nil then
-    local h = call('HMGET', P .. 'run:' .. ref, 'status', 'version', 'owner', 'token', 'cid', 'mails', 'takeovers',
+    local h = call('HMGET', P .. 'run:' .. ref, 'status', 'version', 'owner', 'token', 'cid', 'mails', 'strikes',
       'created', 'rejected')
     run = h[1] and { ref = ref, status = h[1], kind = string.match(ref, '^[^:]*') .. '@' .. h[2], version = h[2],
-      owner = h[3], token = h[4], cid = h[5] or '', mails = tonumber(h[6] or 0), takeovers = h[7] or '0',
+      owner = h[3], token = h[4], cid = h[5] or '', mails = tonumber(h[6] or 0), strikes = h[7] or '0',
       created = h[8], rejected = h[9], mail = {}, start = false, last = false, touched = false,
       leased = false }
     runs[ref] = run
@@ -83,7 +83,7 @@ end
 
 -- Appends to a mailbox; false when it is at its cap: then the copy is a dead letter of that run.
 local function put(run, item, fields, first)
-  if run.mails >= mailbox_cap then
+  if run.mails >= mail_cap then
     plan_letter(fields or cmsgpack.unpack(item), first, 'too many: mail of the run', run.ref)
     return false
   end

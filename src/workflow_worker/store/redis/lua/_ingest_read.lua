@@ -11,6 +11,7 @@ local function is_utf8(text)
   return not string.find(text, '[\128-\255]')
 end
 
+local BOUNDED = { 'id', 'subject', 'workflow', 'run' }
 local KNOWN = { id = true, type = true, subject = true, workflow = true, run = true, via = true }
 
 -- The known fields of an entry; a name given twice counts with its last value, an empty value is none. All fields of
@@ -51,6 +52,13 @@ local function refuse(found)
   local kind, workflow = found.type, found.workflow
   if not kind then return 'no type' end
   if string.sub(kind, 1, 3) == 'wf.' then return 'malformed: type begins with wf.' end
+  if string.find(kind, '[%z\1-\32\127#*]') then return 'malformed: type that nobody can declare' end
+  for i = 1, 4 do
+    local name = BOUNDED[i]
+    if #(found[name] or '') > max_name then
+      return 'malformed: ' .. name .. ' is longer than ' .. max_name .. ' bytes'
+    end
+  end
   if workflow or found.run then
     if not found.run then return 'malformed: addressed without run' end
     if not workflow then return 'malformed: addressed without workflow' end

@@ -98,14 +98,14 @@ local function to_everyone(found)
     local live = subjects[subject]
     for i = 1, #live do
       local run = run_of(live[i])
-      if run.last ~= found then deliver(found, run) end
+      if run and run.last ~= found then deliver(found, run) end
     end
     if any_waits then
       local waiting = call('SMEMBERS', P .. 'waits:' .. #found.type .. ':' .. found.type .. ':' .. subject)
       table.sort(waiting)
       for i = 1, #waiting do
         local run = run_of(waiting[i])
-        if run.last ~= found then deliver(found, run) end
+        if run and run.last ~= found then deliver(found, run) end
       end
     end
     local beside = #found.got > 0 and not direct and #live == 0

@@ -1,5 +1,5 @@
 -- Sessions past their expiry are marked, and reaped a third of LEASE_TTL later unless they renew. Two steps, because a
--- server that was frozen finds every session expired at its first tick. Needs _now, _tokens, _runs, _held_runs.
+-- server that was frozen finds every session expired at its first tick. Needs _now, _take_over, _held_runs.
 -- At most 200 of each a call: those of the next call have waited longest then.
 local function mark_sessions()
   local cut = call('ZRANGEBYSCORE', P .. 'sessions', string.format('(%.0f', now + ttl), '+inf', 'LIMIT', 0, 200)
@@ -19,19 +19,6 @@ local function mark_sessions()
   end
 end
 
--- A run whose holders die again and again without a record is a poison pill and suspended.
-local function take_over(session, ref)
-  local run = call('HMGET', P .. 'run:' .. ref, 'token', 'status', 'takeovers', 'strikes', 'created')
-  local strikes, status = tonumber(run[4] or 0) + 1, run[2]
-  local fields = { 'takeovers', tonumber(run[3] or 0) + 1, 'strikes', strikes }
-  if strikes > max_takeovers then
-    status = 'suspended'
-    call('ZADD', P .. 'index:suspended', run[5], ref)
-    for _, part in ipairs({ 'status', status, 'error', poison, 'updated', now }) do fields[#fields + 1] = part end
-  end
-  to_ready(ref, session, run[1], status, fields)
-end
-
 local function reap_sessions(left)
   mark_sessions()
   local moved, dying = 0, call('ZRANGE', P .. 'reaping', 0, 199)
@@ -40,7 +27,6 @@ local function reap_sessions(left)
     local refs, all = held_runs(dying[i], left - moved)
     local taken = math.min(#refs, left - moved)
     for j = 1, taken do take_over(dying[i], refs[j]) end
-    if taken > 0 then call('HINCRBY', P .. 'stat', 'takeovers', taken) end
     if all and taken == #refs then
       call('DEL', P .. 'held:' .. dying[i])
       call('ZREM', P .. 'reaping', dying[i])

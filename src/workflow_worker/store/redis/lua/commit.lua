@@ -113,8 +113,11 @@ end
 
 local at = 3
 while at <= #ARGV do
-  local c = parse(at)
-  one(c)
+  local c, n = parse(at), #reply
+  if not pcall(one, c) then
+    for i = #reply, n + 1, -1 do reply[i] = nil end
+    tell('conflict', 0)
+  end
   at = c.next
 end
 write_ends()

@@ -2,8 +2,8 @@
 -- Everything is decided before the first write: whatever raises, a stranger's bytes included, changes nothing, and the
 -- caller may have the head entry quarantined. An entry leaves the stream in the call that gives it its fate.
 -- keys: prefix
--- args: now session number room mark cursor quarantine reason max_bytes mailbox_cap early_cap subject_cap early_ttl
--- include: _now _tokens _dead _held _routes _template _subjects _ingest_read
+-- args: now session number room mark cursor quarantine reason max_bytes mail_cap early_cap subject_cap early_ttl names
+-- include: _now _tokens _dead _held _routes _template _subjects
 -- returns: lost | stale | unregistered | ok or again, now, cursor, #read, #runs, then as in _leased for each run
 local held_key = P .. 'held:' .. session
 if not call('ZSCORE', P .. 'sessions', session) then return { 'lost' } end
@@ -14,8 +14,10 @@ local known = call('HGET', P .. 'routes', '#' .. mark)
 if number > last and not known then return { 'unregistered' } end
 local knows = {}
 for _, kind in ipairs(known and cmsgpack.unpack(known) or {}) do knows[kind] = true end
-room, max_bytes, mailbox_cap = tonumber(room), tonumber(max_bytes), tonumber(mailbox_cap)
+room, max_bytes, mail_cap = tonumber(room), tonumber(max_bytes), tonumber(mail_cap)
 early_cap, subject_cap, early_ttl = tonumber(early_cap), tonumber(subject_cap), tonumber(early_ttl)
+local max_name = tonumber(names)
+-- include: _ingest_read
 local any_early = call('EXISTS', P .. 'deadlines') == 1
 local any_waits = call('EXISTS', P .. 'waiting') == 1
 -- include: _ingest_plan _ingest_route _ingest_write _leased

@@ -2,7 +2,7 @@
 -- for undeclared letters, retention. Any number of workers may call it at any time.
 -- keys: prefix
 -- args: now limit ttl max_takeovers poison window retention retention_runs
--- include: _now _when_full _tokens _held _runs _held_runs _dead _routes _again _sweep
+-- include: _now _when_full _tokens _held _runs _take_over _held_runs _dead _routes _again _sweep
 -- returns: now, moved, full (1 or 0), next due (empty: nothing waits)
 local ENDED = { completed = true, failed = true, cancelled = true }
 limit, ttl, max_takeovers, retention = tonumber(limit), tonumber(ttl), tonumber(max_takeovers), tonumber(retention)
