@@ -71,7 +71,7 @@ class Place:
 
     def ask(self, *arguments: str, **environment: str) -> Any:
         """Run a command with ``--json`` that must succeed; its document."""
-        answer = self.run(*arguments, "--json", **environment)
+        answer = self.run(*arguments, "--json", stdin=None, **environment)
         assert answer.code == 0, f"{arguments}: exit {answer.code}\n{answer.out}\n{answer.err}"
         return answer.document
 
