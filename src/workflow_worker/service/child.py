@@ -111,10 +111,22 @@ def main(arguments: list[str] | None = None) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_work(given, settings, name, BoardSubscriber(board, row, logs), row))
     except (ConfigurationError, UsageError) as error:
-        if error.__cause__ is not None:
-            logs.author_error(error.__cause__)
-        row.last_words = str(error)
-        return EXIT_REFUSED
+        return _refuse(row, logs, error)
+    except BaseExceptionGroup as group:
+        # A part that found the settings wrong in the middle of its work (a password that was changed) comes in a group.
+        wrong = group.subgroup((ConfigurationError, UsageError))
+        while isinstance(wrong, BaseExceptionGroup):
+            wrong = wrong.exceptions[0]
+        if wrong is None:
+            raise
+        return _refuse(row, logs, wrong)
+
+
+def _refuse(row: Row, logs: LogSubscriber, error: BaseException) -> int:
+    if error.__cause__ is not None:
+        logs.author_error(error.__cause__)
+    row.last_words = str(error)
+    return EXIT_REFUSED
 
 
 async def _work(given: Arguments, settings: Settings, name: str, emit: BoardSubscriber, row: Row) -> int:

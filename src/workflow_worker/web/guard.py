@@ -63,11 +63,15 @@ class Guard:
         """
         if not self.local:
             return None
-        host = urlsplit(f"//{headers.get('host', '')}").hostname
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}").hostname
+            origin = headers.get("origin")
+            place = None if origin is None else urlsplit(origin).netloc
+        except ValueError:
+            return "the Host or Origin header is no address"
         if host is None or not is_loopback(host):
             return "the Host header does not name this machine"
-        origin = headers.get("origin")
-        if origin is not None and method not in ("GET", "HEAD") and urlsplit(origin).netloc != headers.get("host"):
+        if place is not None and method not in ("GET", "HEAD") and place != headers.get("host"):
             return "the request comes from another site's page"
         return None
 

@@ -55,6 +55,8 @@ def test_scopes(host: str, token: str | None, scope: Scope, headers: dict[str, s
         ("GET", {"host": "evil.example:4000"}, True),
         ("GET", {"host": "127.0.0.1.evil.example"}, True),
         ("GET", {}, True),
+        ("GET", {"host": "["}, True),
+        ("POST", {"host": "localhost:4000", "origin": "http://["}, True),
         ("POST", {"host": "localhost:4000", "origin": "http://localhost:4000"}, False),
         ("POST", {"host": "localhost:4000", "origin": "http://evil.example"}, True),
         ("POST", {"host": "localhost:4000", "origin": "null"}, True),
