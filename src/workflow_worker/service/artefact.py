@@ -5,10 +5,12 @@ The bytes are `manifest.py`'s, the choice of files is `sources.py`'s; here is wh
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +79,9 @@ def open_artefact(path: Path, cache: Path) -> OpenedArtefact:
     root = cache / f"{manifest.app}-{manifest.code_hash}"
     try:
         if not _holds(root, files, manifest.code_hash):
-            _unpack_into(root, files)
+            with _only_one(root):
+                if not _holds(root, files, manifest.code_hash):  # else a start at the same time was faster
+                    _unpack_into(root, files)
     except OSError as error:
         raise ConfigurationError(
             f"cannot unpack into {root}: {error.strerror}; set XDG_CACHE_HOME to a folder that can be written"
@@ -86,26 +90,35 @@ def open_artefact(path: Path, cache: Path) -> OpenedArtefact:
 
 
 def _holds(root: Path, files: Mapping[str, bytes], code_hash: str) -> bool:
-    if not root.is_dir() or not all((root / name).is_file() for name in files):
+    try:
+        return code_hash_of({name: (root / name).read_bytes() for name in files}) == code_hash
+    except OSError:
         return False
-    return code_hash_of({name: (root / name).read_bytes() for name in files}) == code_hash
+
+
+@contextmanager
+def _only_one(root: Path) -> Generator[None]:
+    """Among all starts on this machine one unpacks at a time; the cache folder itself is the lock."""
+    root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = os.open(root.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _unpack_into(root: Path, files: Mapping[str, bytes]) -> None:
-    root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = Path(tempfile.mkdtemp(dir=root.parent, prefix=".unpack-"))
+    damaged = draft.with_name(f"{draft.name}.old")
     try:
         for name, content in files.items():
             file = draft / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-        if root.exists():  # damaged, or a second start is as far as we are: move it away in one step, then delete
-            root.rename(draft.with_name(f"{draft.name}.old"))
-        try:
-            draft.rename(root)
-        except OSError:
-            if not _holds(root, files, code_hash_of(files)):  # else: a second start was faster with the same content
-                raise
+        if root.exists():
+            root.rename(damaged)
+        draft.rename(root)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(draft.with_name(f"{draft.name}.old"), ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
