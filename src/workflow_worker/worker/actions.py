@@ -157,8 +157,7 @@ class Performer:
                 return None, error
 
         value, error = await loop.run_in_executor(self._threads, body)
-        if attempt in self._lost_in_threads:
-            self._lost_in_threads.discard(attempt)
+        self._lost_in_threads.discard(attempt)
         if error is not None:
             raise _as_raisable(error)
         return value

@@ -142,8 +142,6 @@ class RunExecutor:
         "leased_at",
         "records",
         "ref",
-        "subject",
-        "strikes",
         "token",
         "version",
     )
@@ -176,11 +174,9 @@ class RunExecutor:
         self.token = leased.token
         self.base = leased.cid
         self.created_at = leased.created_at
-        self.strikes = leased.strikes
         self.version = leased.version
         self.leased_at = leased_at
         self.records = 0
-        self.subject: str | None = leased.start.event.subject if leased.start else None
 
     # ------------------------------------------------------------------------------------------ the ways into a lease
 
@@ -222,7 +218,6 @@ class RunExecutor:
     def resume(self, leased: LeasedRun, leased_at: float) -> None:
         """A run at rest in the cache whose last commit is the one that the cache saw: no replay needed."""
         self.token = leased.token
-        self.strikes = leased.strikes
         self.leased_at = leased_at
         self._polling = False
         self.take_mail(leased.mail)
@@ -232,7 +227,6 @@ class RunExecutor:
         """Make the execution; False when the start event does not fit its class."""
         assert self._definition is not None
         self._start = start
-        self.subject = start.event.subject
         try:
             main = self._definition.main(start.event, self._host.app.events)
         except EventRejected as error:
