@@ -138,3 +138,28 @@ def test_words_of_answers(word: str) -> None:
 def test_other_errors_are_not_ours() -> None:
     assert unavailable(exceptions.ResponseError("WRONGTYPE Operation against a key")) is None
     assert unavailable(ValueError("x")) is None
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_call_can_be_cancelled_in_every_turn_of_its_way(turns: int) -> None:
+    """A worker ends by cancelling its parts: one that lives on, unaware, keeps the whole process from ending."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1_000):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    client = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", name="")
+    connection = await client.connection_pool.get_connection()
+    await client.connection_pool.release(connection)
+    call = asyncio.ensure_future(connection.send_command("PING"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not call.done():
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+    await client.aclose()
+    server.close()
+    await server.wait_closed()

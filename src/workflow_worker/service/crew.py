@@ -127,7 +127,8 @@ class Crew:
                         self._retire(child)
                 timeout = None if todo.wake_at is None else max(0.0, (todo.wake_at - now) / 1000)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await self._changed.wait()
         if self._refusal is not None:
             raise ConfigurationError(self._refusal)
 
@@ -300,12 +301,10 @@ class Crew:
 
     async def _usher(self, child: Child) -> None:
         """Nothing that drains outlives the grace."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.ended.wait(), self._grace_s * _HURRY_AT)
+        if await child.ends_within(self._grace_s * _HURRY_AT):
             return
         child.drain()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.ended.wait(), self._grace_s * (1 - _HURRY_AT))
+        if await child.ends_within(self._grace_s * (1 - _HURRY_AT)):
             return
         self._kill(child, "it did not end within SHUTDOWN_GRACE_MS")
 

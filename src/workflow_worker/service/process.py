@@ -141,14 +141,20 @@ class Child:
         self.ended.set()
         return code
 
+    async def ends_within(self, seconds: float) -> bool:
+        """Wait at most so long for its end; whether it came."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.ended.wait()
+        return self.ended.is_set()
+
     async def works(self) -> bool:
         """Wait until it takes work (True), or has ended without (False)."""
         while not self.ended.is_set():
             if self.signs.phase >= WorkerPhase.RUNNING:
                 return True
-            with contextlib.suppress(TimeoutError):
-                # The board tells nobody that it has changed; a look costs 2 µs.
-                await asyncio.wait_for(self.ended.wait(), 0.01)
+            # The board tells nobody that it has changed; a look costs 2 µs.
+            await self.ends_within(0.01)
         return False
 
     def drain(self) -> None:
@@ -159,8 +165,7 @@ class Child:
     async def dump_and_kill(self) -> None:
         """Have it write the stacks of its threads (the handler needs no interpreter), then kill it."""
         self._signal(signal.SIGQUIT)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.ended.wait(), 0.3)
+        await self.ends_within(0.3)
         self.kill()
 
     def kill(self) -> None:

@@ -41,6 +41,7 @@ from workflow_worker.service.spare import Reserve
 from workflow_worker.service.storewatch import StoreWatch
 from workflow_worker.service.views import WorkerView, worker_views
 from workflow_worker.store.protocol import Store
+from workflow_worker.worker.part import end_all
 
 _LOOK_EVERY_S = 1.0
 
@@ -219,8 +220,7 @@ class WorkerService:
             except ConfigurationError as refusal:
                 self._failure = refusal
             finally:
-                for task in minding:
-                    task.cancel()
+                await end_all(minding)
         await store.aclose()
         self._emit(ServiceStopped())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 from workflow_worker.model.environment import Environment
@@ -15,6 +16,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _REPORT_EVERY_S = 5.0
+_CANCEL_AGAIN_S = 1.0
 
 
 class Part(Protocol):
@@ -23,6 +25,16 @@ class Part(Protocol):
     async def run(self) -> None:
         """Work until done."""
         ...
+
+
+async def end_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel and wait, again and again until all have ended: a library that swallows one cancellation (``wait_for``
+    of Python 3.11 does when its inner task ends in the same turn) must not keep a drained process alive."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
 
 
 class Patience:

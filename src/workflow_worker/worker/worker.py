@@ -30,7 +30,7 @@ from workflow_worker.worker.errands import Errands
 from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.intake import Intake, SessionGone
 from workflow_worker.worker.limits import WorkerLimits
-from workflow_worker.worker.part import Part, Patience
+from workflow_worker.worker.part import Part, Patience, end_all
 from workflow_worker.worker.session import Callbacks, KeeperTask, KeeperThread, SessionKeeper
 from workflow_worker.worker.ticker import Ticker
 
@@ -161,8 +161,7 @@ class WorkflowWorker:
                 running = [group.create_task(self._guard(part)) for part in parts]
                 await self._work(store, holdings, intake, keeper, patience)
                 await self._finish(holdings)
-                for task in running:
-                    task.cancel()
+                await end_all(running)
             keeper.forget()  # a renewal of the session that we are about to close would call it lost
             await self._leave(store, holdings)
         finally:
