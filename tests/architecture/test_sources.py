@@ -24,6 +24,7 @@ VAGUE_NAMES = {"utils", "helpers", "common", "base", "manager", "misc", "util"}
 LAZY_IMPORTS = {
     "cli": "commands import what they need when they are called, so that `--help` answers at once",
     "service/child.py": "the worker process imports the author's code only after its signals are set up",
+    "testing/plugin.py": "pytest loads the plugin in every run, also where nobody tests a workflow",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from tests.support.servers import SERVERS, RunningServer, server_binary
 from workflow_worker.store.memory.store import MemoryStore
 from workflow_worker.store.redis.connection import connect, connect_blocking
 from workflow_worker.store.redis.store import RedisStore
+from workflow_worker.store.transitions import Limits
 
 
 class Servers:
@@ -37,19 +38,42 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield Servers(stack, tmp_path_factory)
 
 
+Raw = Callable[..., Awaitable[Any]]
+"""Any command; a key named ``:…`` gets the partition's prefix."""
+
+
+@pytest.fixture(params=[server.name for server in SERVERS])
+def server(request: pytest.FixtureRequest, servers: Servers) -> RunningServer:
+    """Each real server that is here."""
+    return servers.get(request.param)
+
+
 @asynccontextmanager
-async def redis_actor(server: RunningServer) -> AsyncGenerator[Actor]:
+async def redis_actor(server: RunningServer, limits: Limits = LIMITS) -> AsyncGenerator[Actor]:
     """A worker on an empty real server."""
+    async with actor_and_raw(server, limits) as (actor, _):
+        yield actor
+
+
+@asynccontextmanager
+async def actor_and_raw(server: RunningServer, limits: Limits = LIMITS) -> AsyncGenerator[tuple[Actor, Raw]]:
+    """The same, and a way to do what strangers do."""
     client, clock = connect(server.socket_url), Clock()
     await cast("Any", client).execute_command("FLUSHALL")
     blocking = connect_blocking(server.socket_url, 5_000)
-    store = RedisStore(client, blocking, namespace="ww", limits=LIMITS, clock=clock)
+    store = RedisStore(client, blocking, namespace="ww", limits=limits, clock=clock)
+
+    async def raw(*command: Any) -> Any:
+        named = [
+            store.prefix + part[1:] if isinstance(part, str) and part.startswith(":") else part for part in command
+        ]
+        return await cast("Any", client).execute_command(*named)
 
     async def add_raw(fields: Sequence[bytes]) -> str:
         return (await cast("Any", client).execute_command("XADD", store.prefix + "events", "*", *fields)).decode()
 
     try:
-        yield await Actor(store, clock, add_raw).begin()
+        yield await Actor(store, clock, add_raw).begin(), raw
     finally:
         await store.aclose()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.contract.actor import LIMITS, Clock
+from tests.contract.picture import Picture, of_machine, of_server
 from tests.contract.walk import Operation, Walk, compare
 from tests.support.servers import RunningServer
 from workflow_worker.store.memory.store import MemoryStore
@@ -44,7 +45,20 @@ class Pair:
         async def add_there(fields: Sequence[bytes]) -> str:
             return await self._client.execute_command("XADD", self._store.prefix + "events", "*", *fields)
 
-        await compare(Walk(memory, clock, add_here), Walk(self._store, self._clock, add_there), operations)
+        async def full_here(until: int) -> None:
+            memory.partition.state.full_until = until
+
+        async def full_there(until: int) -> None:
+            await self._client.execute_command("HSET", self._store.prefix + "stat", "full", until)
+
+        async def look_here() -> Picture:
+            return of_machine(memory.partition)
+
+        async def look_there() -> Picture:
+            return await of_server(self._client.execute_command, self._store.prefix)
+
+        here = Walk(memory, clock, add_here, full_here, look_here)
+        await compare(here, Walk(self._store, self._clock, add_there, full_there, look_there), operations)
 
     def close(self) -> None:
         """Close the connections."""

@@ -50,6 +50,7 @@ BENDS = (
         "wrong mail",
     ),
     *("old token", "other session", "nobody", "no records", "fields", "repeat", "earlier", "redo", "wake"),
+    *("emit late", "emit note", "emit start", "restart", "restart then"),
 )
 HOW = ("again", "stale", "unregistered", "quarantine")
 SPANS = (0, 300, 1_000, LIMITS.early_event_ttl_ms, LIMITS.dedup_window_ms, LIMITS.retention_ms)
@@ -77,6 +78,8 @@ SINGLE: tuple[Callable[[Choose], Operation], ...] = (
     lambda choose: ("resume", choose(PLACES)),
     lambda choose: ("redrive", choose(PLACES)),
     lambda choose: ("drop", choose(PLACES)),
+    lambda choose: ("drop_letters", choose(("", "un", "too")), choose((None, "what")), choose((None, 300)), 2),
+    lambda _: ("scarce",),
     lambda _: ("register",),
 )
 
@@ -202,6 +205,16 @@ def repeated(choose: Choose) -> Piece:
     return [*bare, CALL, *later, *bare, *published, ("ingest", 0, 5, choose(("", "again", "quarantine"))), CALL]
 
 
+def related(choose: Choose) -> Piece:
+    """Runs that send to one another, late or after the other's end, and begin again."""
+    other: Piece = choose(([], [*started("1"), ("step", 0, Mode.END, 0)], started("1")))
+    step: Operation = ("step", 0, Mode.KEEP, 0, choose(("emit late", "emit note", "emit start", "restart")))
+    more: Piece = [("step", 0, Mode.KEEP, 0, choose(("emit note", "emit", "restart then", "suspend")))]
+    seen: Piece = [("tick", choose(SPANS)), ("ingest", choose(WORKERS), 5), ("ingest", choose(WORKERS), 5)]
+    end: Piece = choose(([], [("die", 0), CALL, ("step", 0, Mode.KEEP, 0)], [("step", 1, Mode.END, 0)]))
+    return [*other, *started("2"), step, *more, *seen, *end, ("ingest", 1, 5)]
+
+
 def letters(choose: Choose) -> Piece:
     """Dead letters of several kinds, sent again or declared later."""
     subject = choose(SUBJECTS)
@@ -213,7 +226,7 @@ def letters(choose: Choose) -> Piece:
 
 PIECES: tuple[Callable[[Choose], Piece], ...] = (
     *(noise, noise, noise, noise, early, waiting, waiting, known_already, restarted, held_mail, held_mail, stolen),
-    *(stolen, poison, suspended, crowded, crowded, busy, repeated, letters),
+    *(stolen, poison, suspended, crowded, crowded, busy, repeated, letters, related, related),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from types import ModuleType
@@ -10,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.contract import test_arrivals, test_operations, test_progress, test_rules
+from tests.contract import (
+    test_arrivals,
+    test_bounds,
+    test_continuing,
+    test_memory,
+    test_operations,
+    test_progress,
+    test_rules,
+    test_stream_ids,
+    test_wrong_types,
+)
 from tests.contract.conftest import Servers, redis_actor
 from tests.contract.mutants import MUTANTS, Mutant, living
 from tests.contract.pairs import Pair
@@ -40,24 +51,43 @@ Check = Callable[[RunningServer], Coroutine[Any, Any, None]]
 
 
 def _examples(module: ModuleType) -> list[Check]:
-    """The tests of a module that take an actor and nothing else, as checks on one server."""
-
-    def on_server(test: Callable[[Any], Awaitable[None]]) -> Check:
-        async def check(server: RunningServer) -> None:
-            async with redis_actor(server) as actor:
-                await test(actor)
-                audit = await actor.store.audit()
-                assert audit.balanced, audit.problems
-
-        return check
-
-    tests = [each for name, each in vars(module).items() if name.startswith("test_")]
-    return [on_server(test) for test in tests if [*inspect.signature(test).parameters] == ["actor"]]
+    """The tests of a module that take an actor or a server, and what they are parametrized with, as checks."""
+    found: list[Check] = []
+    for name, test in vars(module).items():
+        parameters = [*inspect.signature(test).parameters] if name.startswith("test_") else []
+        if parameters[:1] == ["actor"]:
+            found += [_with_actor(functools.partial(test, **case)) for case in _cases(test)]
+        elif parameters[:1] == ["server"]:
+            found += [functools.partial(test, **case) for case in _cases(test)]
+    return found
 
 
-CHECKS = [
-    check for module in (test_rules, test_progress, test_arrivals, test_operations) for check in _examples(module)
-]
+def _with_actor(test: Callable[[Any], Awaitable[None]]) -> Check:
+    async def check(server: RunningServer) -> None:
+        async with redis_actor(server) as actor:
+            await test(actor)
+            audit = await actor.store.audit()
+            assert audit.balanced, audit.problems
+
+    return check
+
+
+def _cases(test: Any) -> list[dict[str, Any]]:
+    """What each run of a parametrized test is given."""
+    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
+    if not marks:
+        return [{}]
+    names, values = marks[0].args
+    if isinstance(names, str):
+        return [{names: value} for value in values]
+    return [dict(zip(names, each, strict=True)) for each in values]
+
+
+MODULES = (
+    *(test_rules, test_progress, test_arrivals, test_operations, test_continuing, test_bounds, test_wrong_types),
+    *(test_stream_ids, test_memory),
+)
+CHECKS = [check for module in MODULES for check in _examples(module)]
 
 
 def killed_by_contract(server: RunningServer) -> bool:
@@ -66,7 +96,7 @@ def killed_by_contract(server: RunningServer) -> bool:
         for check in CHECKS:
             try:
                 runner.run(check(server))
-            except Exception:  # noqa: BLE001 - any failure is the answer
+            except (Exception, pytest.fail.Exception):  # noqa: BLE001 - any failure is the answer
                 return True
     return False
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.contract.actor import LIMITS, Actor
-from workflow_worker.model.ids import CANCEL_TYPE, RunRef
-from workflow_worker.model.run import RunStatus
-from workflow_worker.store.transitions import Mode, RunQuery
+from workflow_worker.model.ids import CANCEL_TYPE, RunRef, SessionId
+from workflow_worker.model.run import RunStatus, RunView
+from workflow_worker.store.transitions import Mode, OperatorAct, RunPage, RunQuery
 
 
 async def _suspend(actor: Actor) -> RunRef:
@@ -167,9 +169,105 @@ async def test_lists(actor: Actor) -> None:
     assert await refs(subject="1") == ["order-1"]
 
 
+async def test_pages(actor: Actor) -> None:
+    for number in range(5):
+        await actor.publish("order.placed", str(number))
+        await actor.ingest()
+        actor.clock.now += number % 2
+    everything, some = RunQuery(), RunQuery(workflow="fulfil", status=RunStatus.PENDING)
+    for query in (everything, some):
+        whole = (await actor.store.runs(query)).items
+        assert len(whole) == 5
+        found: list[RunView] = []
+        while page := (await actor.store.runs(replace(query, limit=2, after=found[-1].ref if found else ""))).items:
+            found += page
+        assert tuple(found) == whole
+    assert await actor.store.runs(RunQuery(after="fulfil:gone")) == RunPage((), 0)
+
+
+async def test_what_a_run_waits_for_is_shown(actor: Actor) -> None:
+    run = await actor.started()
+    await actor.commit(run, Mode.RELEASE, wake=actor.clock.now + 500, waits_added=(("paid", "i:1"), ("sent", "p-1")))
+    view = await actor.store.run(run.ref)
+    assert view is not None
+    assert (view.wake, view.waits) == (actor.clock.now + 500, (("paid", "i:1"), ("sent", "p-1")))
+    actor.clock.now += 500
+    await actor.store.tick()
+    [again] = await actor.ingest()
+    await actor.commit(again, Mode.RELEASE, waits_removed=(("paid", "i:1"), ("sent", "p-1")))
+    view = await actor.store.run(run.ref)
+    assert view is not None
+    assert (view.wake, view.waits) == (None, ())
+
+
 async def test_the_start_event_without_our_marks(actor: Actor) -> None:
     run = await actor.started()
     flat = await actor.store.start_event(run.ref)
     assert flat is not None
     assert "via" not in flat[::2]
     assert await actor.store.start_event(RunRef("no:run")) is None
+
+
+async def test_acts_are_written_down_once_with_who_did_them(actor: Actor) -> None:
+    run = await actor.started()
+    await actor.publish("what", "1")
+    await actor.publish("whatever", "1")
+    await actor.ingest()
+    first, second = await actor.store.dead_letters()
+    await actor.commit(run, Mode.RELEASE, status=RunStatus.SUSPENDED, error=b"e")
+    for _ in range(2):
+        await actor.store.resume(run.ref, b"resumed", "ann")
+        await actor.store.cancel(run.ref, "bob", "not wanted")
+        await actor.store.redrive(first.id, "cid")
+        await actor.store.drop(second.id, "dan")
+        actor.clock.now += 1
+    started = actor.clock.now - 2
+    acts = [
+        OperatorAct(started, "dan", "drop", second.id),
+        OperatorAct(started, "cid", "redrive", first.id),
+        OperatorAct(started, "bob", "cancel", run.ref, "not wanted"),
+        OperatorAct(started, "ann", "resume", run.ref),
+    ]
+    assert await actor.store.operator_log(10) == acts
+    assert await actor.store.operator_log(1) == acts[:1]
+    assert await actor.store.operator_log(0) == []
+
+
+async def test_letters_are_dropped_in_bulk(actor: Actor) -> None:
+    for number in range(5):
+        await actor.publish(f"what.{number % 2}", "1")
+        await actor.ingest()
+        actor.clock.now += 10
+    await actor.add_raw([b"type", b"", b"subject", b"1"])
+    await actor.ingest()
+    letters = await actor.store.dead_letters()
+    await actor.store.redrive(letters[0].id, "ann")
+    drop = actor.store.drop_letters
+    assert await drop("undeclared", "what.1", letters[3].at, 10, "bob") == 1
+    assert await drop("no", None, None, 0, "bob") == 0
+    assert await drop("no", None, None, 10, "bob") == 1
+    assert await drop("", None, None, 2, "bob") == 2
+    assert [letter.id for letter in await actor.store.dead_letters()] == [letters[4].id]
+    assert await drop("", "elsewhere", None, 10, "bob") == 0
+    assert [(act.by, act.act, act.note) for act in await actor.store.operator_log(3)] == [
+        ("bob", "drop letters", "2"),
+        ("bob", "drop letters", "1"),
+        ("bob", "drop letters", "1"),
+    ]
+    assert (await actor.store.operator_log(3))[2].on == f"reason 'undeclared', type 'what.1', before {letters[3].at}"
+
+
+async def test_more_letters_than_one_call_looks_at_are_dropped(actor: Actor) -> None:
+    for number in range(450):
+        await actor.publish("what" if number % 2 else "which", None)
+    for _ in range(3):
+        await actor.ingest(200)
+    assert await actor.store.drop_letters("", "what", None, 1_000, "ann") == 225
+    assert await actor.store.drop_letters("", None, None, 210, "ann") == 210
+    assert len(await actor.reasons()) == 15
+
+
+async def test_the_epoch_names_the_data(actor: Actor) -> None:
+    first = await actor.store.open(actor.session)
+    assert first
+    assert await actor.store.open(SessionId("s2")) == first

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+import msgspec
 
 from tests.contract.actor import LIMITS, Actor
 from workflow_worker.model.event import Event
 from workflow_worker.model.ids import CommitId, RunRef
 from workflow_worker.model.run import RunStatus
-from workflow_worker.store.transitions import REJECT_START, Mode, Renewed, SessionLost
+from workflow_worker.store.transitions import REJECT_START, Emit, Mode, Renewed, SessionLost
 
 
 async def test_a_commit_repeated_changes_nothing(actor: Actor) -> None:
@@ -37,7 +38,7 @@ async def test_refusals(actor: Actor) -> None:
     run = await actor.started()
     thief = await actor.other("s2")
     assert (await thief.commit(run)).word == "fenced"
-    [gone] = await actor.store.commit([replace(actor.step(run), ref=RunRef("fulfil:other"))])
+    [gone] = await actor.store.commit([msgspec.structs.replace(actor.step(run), ref=RunRef("fulfil:other"))])
     assert gone.word == "gone"
     assert (await actor.commit(run, base=CommitId("x/1"))).word == "conflict"
     assert (await actor.commit(run, taken=(), last_taken="0-1")).word == "ok"
@@ -118,7 +119,7 @@ async def test_rejected_mail_and_rejected_start(actor: Actor) -> None:
 async def test_emits_happen_once_and_name_the_start(actor: Actor) -> None:
     await actor.publish("order.placed", event_id="e1")
     [run] = await actor.ingest()
-    emits = ((1, Event("", "order.placed", "n1")), (2, Event("", "order.placed", "n2")))
+    emits = (Emit(1, Event("", "order.placed", "n1")), Emit(2, Event("", "order.placed", "n2")))
     await actor.commit(run, emits=emits)
     await actor.commit(run, emits=emits)
     started = await actor.ingest()
@@ -232,3 +233,15 @@ async def test_a_holder_gets_a_hint(actor: Actor) -> None:
             await asyncio.wait([waiting], timeout=0.02)
     assert await waiting == run.ref
     await hints.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_tick_tells_when_a_session_must_be_looked_at(actor: Actor) -> None:
+    begun = actor.clock.now
+    third = LIMITS.lease_ttl_ms // 3
+    assert (await actor.store.tick()).sessions_due == begun + 2 * third
+    actor.clock.now = begun + 2 * third
+    assert (await actor.store.tick()).sessions_due == begun + 3 * third
+    actor.clock.now = begun + 3 * third
+    ticked = await actor.store.tick()
+    assert ticked.sessions_due is None
+    assert (await actor.store.depth()).sessions == 0

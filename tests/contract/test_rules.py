@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import msgspec
 
 from tests.contract.actor import LIMITS, ROUTES, Actor
 from workflow_worker.model.event import Event
@@ -10,6 +10,7 @@ from workflow_worker.model.ids import NO_COMMIT, RunRef, SessionId
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.transitions import (
     REJECT_START,
+    Emit,
     Ingest,
     Ingested,
     LeasedRun,
@@ -57,7 +58,7 @@ async def test_nobody_is_no_session(actor: Actor) -> None:
         assert await actor.store.hand_back(*held, mode or 0)
         present = await actor.view(run.ref)
         assert present.owner == owner
-        step = replace(actor.step(run), session=SessionId(owner), token=present.token)
+        step = msgspec.structs.replace(actor.step(run), session=SessionId(owner), token=present.token)
         assert (await actor.store.commit([step]))[0].word == "fenced"
         assert await actor.store.load(SessionId(owner), run.ref, present.token) is None
         assert not await actor.store.hand_back(SessionId(owner), run.ref, present.token)
@@ -99,7 +100,7 @@ async def test_attempts_add_up(actor: Actor) -> None:
 async def test_an_emit_repeated_by_a_later_commit_is_skipped_and_a_new_one_is_not(actor: Actor) -> None:
     await actor.publish("order.placed", event_id="e1")
     [run] = await actor.ingest()
-    one, two = (1, Event("", "news.x", "n")), (2, Event("", "news.x", "n"))
+    one, two = Emit(1, Event("", "news.x", "n")), Emit(2, Event("", "news.x", "n"))
     await actor.commit(run, emits=(one,))
     await actor.commit(run, emits=(one, two))
     await actor.commit(run, emits=(one, two))
@@ -237,15 +238,15 @@ async def test_a_type_that_nobody_can_declare_is_malformed_and_harms_nobody(acto
 
 
 async def test_names_are_bounded(actor: Actor) -> None:
-    for name in (b"id", b"subject", b"workflow", b"run"):
+    for name in (b"id", b"type", b"subject", b"workflow", b"run"):
         for place, value in enumerate((b"x" * 500, "é".encode() * 250, b"x" * 501, "é".encode() * 250 + b"x")):
             fields = {b"id": b"%d" % place + name, b"type": b"news.x", b"subject": b"1"}
             if name in (b"workflow", b"run"):
                 fields |= {b"workflow": b"w", b"run": b"r"}
             await actor.add_raw([part for pair in (fields | {name: value}).items() for part in pair])
     await actor.ingest(20)
-    refused = [reason for reason in await actor.reasons() if reason != "no such run"]
-    expected = [f"malformed: {name} is longer than 500 bytes" for name in ("id", "subject", "workflow", "run")]
+    refused = [reason for reason in await actor.reasons() if reason not in ("no such run", "undeclared")]
+    expected = [f"malformed: {name} is longer than 500 bytes" for name in ("id", "run", "subject", "type", "workflow")]
     assert sorted(refused) == sorted(expected * 2)
 
 

@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from tests.contract.actor import LIMITS, ROUTES, Clock
+from tests.contract.picture import Picture
 from workflow_worker.model.deadletter import DeadLetter
 from workflow_worker.model.event import Event, Mail
 from workflow_worker.model.ids import CommitId, RunRef, SessionId
@@ -20,6 +23,7 @@ from workflow_worker.store.protocol import Store
 from workflow_worker.store.transitions import (
     REJECT_START,
     Commit,
+    Emit,
     Ingest,
     Ingested,
     LeasedRun,
@@ -35,6 +39,7 @@ from workflow_worker.store.transitions import (
 
 Operation = tuple[Any, ...]
 AddRaw = Callable[[Sequence[bytes]], Awaitable[str]]
+SetFull = Callable[[int], Awaitable[None]]
 
 LATER = Registration(
     "m2", {"what": Route(False, (StartRoute("bare", 1),)), "order.placed": Route(True, (StartRoute("fulfil", 0),))}, ()
@@ -68,6 +73,9 @@ class Walk:
     store: Store
     clock: Clock
     add_raw: AddRaw
+    set_full: SetFull
+    """Marks memory as scarce until then, as a tick does that finds it so."""
+    look: Callable[[], Awaitable[Picture]]
     workers: list[Worker] = field(default_factory=list[Worker])
     leases: list[Lease] = field(default_factory=list[Lease])
     sessions: int = 0
@@ -133,7 +141,8 @@ class Walk:
             (run.ref, run.token, run.cid, run.version, run.created_at, run.strikes, _start(run), _events(run.mail))
             for run in found
         ]
-        return outcome.read, outcome.cursor == "0", outcome.again, told
+        letters = [(letter.reason, letter.type, letter.run) for letter in outcome.letters]
+        return outcome.read, outcome.cursor == "0", outcome.again, told, outcome.fates, letters
 
     async def _reopen(self, worker: Worker) -> None:
         worker.session, worker.number, worker.cursor = self._new_session(), 0, "0"
@@ -196,7 +205,7 @@ class Walk:
             "unwait": {"waits_removed": (("order.paid", "1"), ("order.paid", "2"))},
             "reject": {"rejects": ((entry, "no"),)},
             "reject start": {"rejects": ((REJECT_START, "no"),)},
-            "emit": {"emits": ((1, Event("", "order.paid", "1")), (number, Event("", "order.paid", "2")))},
+            "emit": {"emits": (Emit(1, Event("", "order.paid", "1")), Emit(number, Event("", "order.paid", "2")))},
             "suspend": {"status": RunStatus.SUSPENDED, "error": b"e", "mode": Mode.RELEASE, "wake": self.clock.now + 9},
             "wrong base": {"base": CommitId("x/1")},
             "wrong mail": {"last_taken": "0-1", "taken": max(1, step.taken)},
@@ -204,8 +213,18 @@ class Walk:
             "other session": {"session": SessionId(next(w.session for w in self.workers if w.session != step.session))},
             "no records": {"records": ()},
             "fields": {"state": b"s", "result": b"r"},
+            "emit late": {"emits": (Emit(number, Event("", "order.paid", "2"), delay_ms=300),)},
+            "emit note": {"emits": (Emit(number, Event("", "ww.note"), "fulfil", "order-1"),)},
+            "emit start": {"emits": (Emit(number, Event("", "order.placed", "2"), "fulfil", "order-2"),)},
+            "restart": self._restart(step, number, None),
+            "restart then": self._restart(step, number, self.clock.now - 7),
         }
         return _replace(step, **bends.get(extra, {}))
+
+    def _restart(self, step: Commit, number: int, began_at: int | None) -> dict[str, Any]:
+        start = Mail(f"again-{number}", Event(f"again-{number}", "order.placed", "1", b'{"n":1}'))
+        last = {"emits": (Emit(number, Event("", "order.paid", "1")),)} if number % 2 else {}
+        return {"mode": Mode.KEEP, "status": RunStatus.RUNNING, "restart": start, "began_at": began_at, **last}
 
     async def _hand_back(self, place: int, delay: int) -> Any:
         lease = self._pick(place)
@@ -229,7 +248,7 @@ class Walk:
     async def _tick(self, after: int) -> Any:
         self.clock.now += after
         ticked = await self.store.tick()
-        return ticked.moved, ticked.full, ticked.next_due
+        return ticked.moved, ticked.full, ticked.next_due, ticked.sessions_due
 
     async def _die(self, which: int, pause: int = LIMITS.lease_ttl_ms // 2) -> Any:
         """One worker is silent until it is reaped, the other goes on; `pause` is how often time is looked at."""
@@ -261,6 +280,13 @@ class Walk:
         letters = await self._letters()
         return letters and await self.store.drop(letters[place % len(letters)].id, "ann")
 
+    async def _drop_letters(self, reason: str, kind: str | None, age: int | None, limit: int) -> Any:
+        before = None if age is None else self.clock.now - age
+        return await self.store.drop_letters(reason, kind, before, limit, "bob")
+
+    async def _scarce(self) -> None:
+        await self.set_full(self.clock.now + 500)
+
     async def _register(self) -> None:
         await self.store.register(LATER)
 
@@ -272,11 +298,15 @@ class Walk:
         audit = await self.store.audit()
         assert audit.balanced, audit.problems
         histories = [await self.store.history(RunRef(run.ref)) for run in page.items]
-        return page, letters, audit, await self.store.depth(), histories
+        acts = [
+            (act.at, act.by, act.act, act.note, act.on if ":" in act.on else "")
+            for act in await self.store.operator_log(1_000)
+        ]
+        return page, letters, audit, await self.store.depth(), histories, acts
 
 
 def _replace(step: Commit, **changes: Any) -> Commit:
-    return Commit(**{name: getattr(step, name) for name in Commit.__dataclass_fields__} | changes)
+    return msgspec.structs.replace(step, **changes)
 
 
 def _start(run: LeasedRun) -> str | None:
@@ -299,7 +329,7 @@ class Difference(AssertionError):
 
 
 async def compare(left: Walk, right: Walk, operations: Sequence[Operation]) -> None:
-    """Make the walk on both stores.
+    """Make the walk on both stores. Answers are compared, what can be seen at the end, and all that the stores hold.
 
     Raises:
         Difference: An operation was answered differently, or the stores look different afterwards.
@@ -313,3 +343,7 @@ async def compare(left: Walk, right: Walk, operations: Sequence[Operation]) -> N
     one, other = await asyncio.gather(left.observe(), right.observe())
     if one != other:
         raise Difference(f"at the end: {one} != {other}")
+    here, there = await left.look(), await right.look()
+    for name, value in here.items():
+        if value != there[name]:
+            raise Difference(f"at the end, {name}: {value} != {there[name]}")

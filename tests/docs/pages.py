@@ -15,6 +15,7 @@ from workflow_worker.model.settings import settings_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 SETTINGS = ROOT / "docs" / "reference" / "settings.md"
 COMMANDS = ROOT / "docs" / "reference" / "cli.md"
 REWRITE = "python -m tests.docs.write"
@@ -46,7 +47,7 @@ def rendered() -> dict[Path, str]:
     """The whole text of every file that has a generated part, as it should be now."""
     table = settings_table()
     return {
-        README: _between(README.read_text(), "settings", table),
+        README: _between(_between(README.read_text(), "settings", table), "performance", _performance()),
         SETTINGS: _SETTINGS_PAGE + table,
         COMMANDS: _COMMANDS_PAGE + "".join(_commands()),
     }
@@ -63,6 +64,32 @@ def _between(text: str, name: str, content: str) -> str:
         raise ValueError(f"the marks {begin.strip()} and {end} must be there once each")
     head, _, rest = text.partition(begin)
     return head + begin + content + end + rest.partition(end)[2]
+
+
+def _performance() -> str:
+    """Three lines out of the benchmark's own page, which is written by the harness."""
+    figures: dict[str, list[str]] = {}
+    for cells in map(_cells, BENCHMARKS.read_text().splitlines()):
+        if len(cells) > 2:
+            figures.setdefault(cells[0], cells)  # the first table is that of the results
+    column = figures[""].index("ours")
+
+    def ours(row: str) -> str:
+        return figures[row][column].partition(" ")[0]
+
+    return (
+        f"One worker process executes {ours('no-op, 1 process, events/s')} no-op runs or"
+        f" {ours('three-step workflows/s, 1 process')} three-step workflows a second;\n"
+        f"an idle one begins {ours('idle publish → start p50, ms')} ms after the publish (median) and has"
+        f" {ours('one worker process, RSS MiB')} MiB. A waiting run takes {ours('server bytes/waiting run')} bytes of"
+        " Redis.\n"
+        "Two shared cores, server and load included; the machine, peers and all conditions:"
+        " [benchmarks](docs/benchmarks.md).\n"
+    )
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
 
 
 def _commands() -> Iterator[str]:

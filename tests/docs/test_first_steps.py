@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tests.docs.pages import README, ROOT
 from tests.docs.programs import command_lines, python_blocks
 from tests.integration.command import Place, wait_for
 
-(PROGRAM,) = [block for block in python_blocks(README) if block.is_program]
+PROGRAM, TESTS = [block for block in python_blocks(README) if block.is_program]
 INVOICES = """
 
 @app.event("invoice.paid", subject="invoice_id")
@@ -80,6 +82,16 @@ def test_an_id_counts_once_and_a_second_event_starts_nothing(shop: Place) -> Non
     shop.ask(*order)
     wait_for(lambda: shop.ask("audit")["queued"] == 0, "both events are taken in")
     assert shop.ask("runs", "list", "--subject", "o-2")["total"] == 1
+
+
+def test_the_readmes_tests_pass(tmp_path: Path) -> None:
+    for block in (PROGRAM, TESTS):
+        (tmp_path / block.file).write_text(block.code)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "2 passed" in answer.stdout
 
 
 def test_an_event_that_nobody_takes_in_can_be_seen(tmp_path: Path) -> None:

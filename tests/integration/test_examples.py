@@ -18,7 +18,7 @@ ALL = sorted(EXAMPLES.glob("*.py"))
 @pytest.mark.parametrize("example", ALL, ids=lambda path: path.stem)
 def test_an_example_is_short_and_has_no_findings(tmp_path: Path, example: Path) -> None:
     code = [line for line in example.read_text().splitlines() if line.strip()]
-    assert len(code) < 80
+    assert len(code) < (120 if example.stem == "shop" else 80)  # a whole application
     answer = Place(tmp_path).run("check", str(example))
     assert answer.code == 0, answer
 

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import redis
 
 from tests.support.servers import RunningServer, free_port, server_binary
 from workflow_worker.model.exceptions import ConfigurationError, UsageError, WorkflowWorkerError
 from workflow_worker.model.settings import Settings
+from workflow_worker.service.facts import ProcessEnded
 from workflow_worker.service.service import WorkerService
 from workflow_worker.web.server import WebServer
 
@@ -82,6 +84,11 @@ class Running:
     def health(self) -> dict[str, Any]:
         """The report, or nothing while nobody answers."""
         return self.get("/api/health/worker")[1] or {}
+
+    def text(self, path: str) -> str:
+        """The body of an answer as it is."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return answer.read().decode()
 
     def workers(self) -> list[dict[str, Any]]:
         """The worker processes."""
@@ -224,6 +231,105 @@ def test_sigterm_lets_the_attempt_finish_and_a_second_one_does_not(start: Start)
     assert not service.said("session lost")
 
 
+def test_a_drain_ends_in_time_though_threads_hang(start: Start) -> None:
+    service = start(SHUTDOWN_GRACE_MS="5000").ready()
+    pid = service.workers()[0]["pid"]
+    for number in range(3):
+        body = {"type": "ping", "data": {"name": f"n{number}", "block": 120}}
+        assert service.post("/api/events", body)[0] == 202
+    eventually(lambda: len(service.said("attempt hangs")) >= 3, "the attempts hang")
+    assert "ww_attempts_hanging" in service.text("/metrics")
+    began = time.monotonic()
+    assert service.stop(within_s=8) == 0
+    assert time.monotonic() - began < 5.5
+    assert not alive(pid)
+    assert not service.said("worker process killed")
+    assert not service.said("worker process died")
+
+
+def asked(url: str, *command: str | int) -> Any:
+    """One command on a connection of its own."""
+    client: Any = redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType] - redis-py types no **kwargs
+    with client:
+        return client.execute_command(*command)
+
+
+def drain_under_load(start: Start, url: str, times: int) -> None:
+    """Start, publish without a pause, drain in the middle; each ends with 0 within its grace, and nothing is lost."""
+    published, namespace = 0, f"t{uuid.uuid4().hex[:10]}"
+    settings = {"NAMESPACE": namespace, "WORKER_COUNT": "2", "CONCURRENCY_LIMIT": "20", "SHUTDOWN_GRACE_MS": "6000"}
+    for turn in range(times):
+        service = start(**settings).ready()
+        before = service.health()["eventsProcessed"]
+        for number in range(30):
+            pause, block = 0.3 * (number % 5), 60 if number % 15 == 0 else 0
+            body = {"type": "ping", "data": {"name": f"t{turn}-{number}", "pause": pause, "block": block}}
+            assert service.post("/api/events", body)[0] == 202
+            published += 1
+        eventually(lambda s=service, b=before: s.health()["eventsProcessed"] > b, "some of it is processed")
+        began = time.monotonic()
+        assert service.stop(within_s=10) == 0
+        took_s = time.monotonic() - began
+        assert took_s < 6.5, f"{took_s:.1f} s\n{service.log.read_text()[-4_000:]}"
+        assert not service.said("worker process killed")
+        assert not service.said("worker process died")
+        assert not service.said("session lost")
+    start(**settings)
+    ended = f"{namespace}:{{{namespace}:0}}:index:ended"
+    eventually(lambda: asked(url, "ZCARD", ended) == published - 2 * times, "all end but those that block", 60)
+
+
+def test_drains_under_load_end_in_time(start: Start, valkey: RunningServer) -> None:
+    drain_under_load(start, valkey.url, 3)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_twenty_drains_under_load_end_in_time(start: Start, valkey: RunningServer) -> None:
+    drain_under_load(start, valkey.url, 20)
+
+
+def delete_namespace(url: str, namespace: str) -> None:
+    """What FLUSHALL does, to this namespace alone."""
+    asked(
+        url,
+        "EVAL",
+        "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end",
+        0,
+        f"{namespace}:*",
+    )
+
+
+def test_a_namespace_that_was_flushed_is_told_once_by_all(start: Start, valkey: RunningServer) -> None:
+    namespace = f"t{uuid.uuid4().hex[:10]}"
+    service = start(WORKER_COUNT="2", NAMESPACE=namespace, LEASE_TTL_MS="1000", HEALTH_CHECK_INTERVAL_MS="1000").ready()
+    assert service.post("/api/events", {"type": "ping", "data": {"name": "before"}})[0] == 202
+    eventually(lambda: service.health()["eventsProcessed"] == 1, "processed")
+    delete_namespace(valkey.url, namespace)
+    eventually(lambda: service.said("Redis holds another namespace"), "it is told")
+    assert service.said("Redis holds another namespace")[0]["level"] == "error"
+    eventually(lambda: service.health()["status"] == "degraded", "it shows in health")
+    assert any("the store was replaced" in reason for worker in service.workers() for reason in worker["reasons"])
+    eventually(lambda: len(service.said("session lost")) == 2, "both workers have noticed")
+    service.ready()
+    assert service.post("/api/events", {"type": "ping", "data": {"name": "after"}})[0] == 202
+    eventually(lambda: service.health()["eventsProcessed"] == 2, "work goes on")
+    assert len(service.said("Redis holds another namespace")) == 1
+
+
+def test_a_namespace_that_was_flushed_while_all_workers_were_dead_is_told_too(
+    start: Start, valkey: RunningServer
+) -> None:
+    namespace = f"t{uuid.uuid4().hex[:10]}"
+    service = start(NAMESPACE=namespace).ready()
+    pid = service.workers()[0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    delete_namespace(valkey.url, namespace)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: service.said("Redis holds another namespace"), "the next worker tells it")
+    service.ready()
+
+
 def test_ctrl_c_reaches_the_service_alone(start: Start) -> None:
     service = start(WORKER_COUNT="2").ready()
     groups = {os.getpgid(worker["pid"]) for worker in service.workers()}
@@ -334,6 +440,54 @@ def test_a_stalled_worker_is_replaced(start: Start) -> None:
     eventually(lambda: not alive(pid), "killed")
     service.ready()
     assert "stood still" in service.said("worker process killed")[0]["reason"]
+
+
+async def test_a_deaf_worker_is_never_called_healthy_and_is_replaced(valkey: RunningServer, tmp_path: Path) -> None:
+    deaf_while, facts = tmp_path / "deaf", list[object]()
+    variables = {"NAMESPACE": f"t{uuid.uuid4().hex[:10]}", "WORKER_COUNT": "1", "LEASE_TTL_MS": "5000"}
+    variables |= {"STALL_LIMIT_MS": "6000", "POLL_INTERVAL_MS": "100", "REDIS_URL": valkey.url}
+    service = WorkerService(
+        Settings.from_mapping(variables),
+        str(APP),
+        emit=facts.append,
+        module="tests.integration.deaf_child",
+        inherited={**os.environ, "PYTHONPATH": str(ROOT), "DEAF_WHILE": str(deaf_while)},
+    )
+    running = asyncio.create_task(service.run())
+
+    async def until(look: Callable[[], T], within_s: float = 20) -> T:
+        deadline = time.monotonic() + within_s
+        while not (found := look()):
+            assert time.monotonic() < deadline, (service.health(), facts)
+            await asyncio.sleep(0.02)
+        return found
+
+    try:
+        await until(lambda: service.health().status == "healthy")
+        deaf_while.touch()
+        await until(lambda: service.health().status != "healthy")
+        seen = set[tuple[str, str]]()
+        while not (ended := [fact for fact in facts if isinstance(fact, ProcessEnded)]):
+            health = service.health()
+            seen |= {(health.status.value, reason.partition(" for ")[0]) for reason in health.workers[0].reasons}
+            assert health.status != "healthy"
+            await asyncio.sleep(0.02)
+            assert len(seen) < 20
+        assert ("degraded", "intake stands still") in seen
+        assert ("unhealthy", "intake stands still") in seen
+        assert (ended[0].code, ended[0].planned) == (1, False)
+        assert ended[0].reason.startswith("intake stood still for 6.")
+        deaf_while.unlink()
+        await until(lambda: not any("stands still" in reason for reason in service.health().reasons))
+        await until(lambda: [worker.phase for worker in service.workers()] == ["running"])
+        deaf_while.touch()
+    finally:
+        began = time.monotonic()
+        service.stop()
+        await asyncio.wait([running], timeout=30)
+    assert running.exception() is None
+    assert time.monotonic() - began < 5, "a deaf worker drains like any other"
+    assert [fact.code for fact in facts if isinstance(fact, ProcessEnded)][1:] == [0]
 
 
 async def test_an_open_address_shows_strangers_the_status_alone(start: Start) -> None:

@@ -91,12 +91,16 @@ class RunningServer:
 
     `options` are settings of the server, underscores for hyphens: ``appendonly=True, maxmemory="20mb"``. It listens on
     a socket in a short temporary folder, and on the loopback `port` if there is one; `url` names the port then.
+    `preload` is a library that its process loads first.
     """
 
-    def __init__(self, binary: Path, folder: Path, *, port: int = 0, **options: str | int | bool) -> None:
+    def __init__(
+        self, binary: Path, folder: Path, *, port: int = 0, preload: Path | None = None, **options: str | int | bool
+    ) -> None:
         self.binary = binary
         self.folder = folder
         self.port = port
+        self._environment = {**os.environ, "LD_PRELOAD": str(preload)} if preload is not None else None
         self._options: dict[str, str | int | bool] = {"save": "", "maxmemory_policy": "noeviction", **options}
         # pytest's own folders are often too deep for the path of a socket.
         self._sockets = tempfile.mkdtemp(prefix="ww-")
@@ -143,7 +147,12 @@ class RunningServer:
             arguments += [f"--{name.replace('_', '-')}", text]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self._environment,
             )
         try:
             self._wait_until_ready()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from workflow_worker.app.arguments import Arguments
 from workflow_worker.app.places import place_of
@@ -19,13 +19,17 @@ from workflow_worker.model.codec import PackedType, Unreadable, encode_packed
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.ids import check_name
 from workflow_worker.model.instants import to_ms
-from workflow_worker.runtime.execution import current_execution
+from workflow_worker.runtime.execution import Execution, current_execution
+from workflow_worker.runtime.futures import Call
+from workflow_worker.runtime.guarded import GuardedCall
+from workflow_worker.runtime.saga import current_saga
 
 P = ParamSpec("P")
 R = TypeVar("R")
 P2 = ParamSpec("P2")
 R2 = TypeVar("R2")
 
+_PLAIN_RESULTS = (int, str, float, bool, bytes, type(None))
 _KEY = re.compile(r"[^\s\[\]\x00-\x1f]{1,100}\Z")
 
 
@@ -36,6 +40,9 @@ class CallOptions:
     timeout_ms: int | None = None
     retry: RetryPolicy | None = None
     key: str | None = None
+    cancel: Literal["wait"] | None = None
+    compensates: str | None = None
+    """The action that this call undoes: it must succeed, so whatever is its last error suspends the run."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class ActionDefinition:
         """
         try:
             raw = encode_packed(value)
-            if self._result_is_typed:
+            if self._result_is_typed and type(value) is not self._plain_result:
                 self._result.decode(raw)
         except (UsageError, Unreadable) as error:
             raise UsageError(f"result of action {self.name!r} ({self.place}): {error}") from error
@@ -125,6 +132,12 @@ class ActionDefinition:
             raise UsageError(f"result of action {self.name!r} ({self.place}): {error}") from error
 
     @cached_property
+    def _plain_result(self) -> type | None:
+        """The annotation, where a value of exactly this type needs no second look."""
+        hint = self._hints.get("return", Any)
+        return hint if hint in _PLAIN_RESULTS else None
+
+    @cached_property
     def _result_is_typed(self) -> bool:
         return self._hints.get("return", Any) is not Any
 
@@ -159,6 +172,7 @@ class Action(Generic[P, R]):
         self.options = options
         self.undo: Action[..., Any] | None = None
         """The compensation, where one is declared."""
+        self._is_plain = options is None or options.cancel is None
         self._declare = declare
         self._recorded_name = definition.name
         if options is not None and options.key is not None:
@@ -187,10 +201,33 @@ class Action(Generic[P, R]):
             if definition.is_async:
                 return definition.fn(*args, **kwargs)
             return _performed(definition.fn, args, kwargs)
-        call = execution.call(
-            self._recorded_name, definition.encode_arguments(args, kwargs), definition.decode_result, self.options
-        )
+        arguments = definition.encode_arguments(args, kwargs)
+        if self._is_plain:
+            call = execution.call(self._recorded_name, arguments, definition.decode_result, self.options)
+        else:
+            call = self._call_guarded(execution, arguments)
         return cast("Coroutine[Any, Any, R]", call)
+
+    def _call_guarded(self, execution: Execution, arguments: bytes) -> Call[Any]:
+        """A call that a saga may have to undo, or whose end is awaited in any case."""
+        patient = self.options is not None and self.options.cancel == "wait"
+        saga = current_saga.get() if self.undo is not None else None
+        tracked = saga is not None and saga.takes(self.definition.name)
+        guard = "wait" if patient else "note" if tracked else None
+        decode = self.definition.decode_result
+        call = execution.call(self._recorded_name, arguments, decode, self.options, guard)
+        if saga is not None and tracked and isinstance(call, GuardedCall):
+            saga.note(call, functools.partial(self._compensate, execution, arguments))
+        return call
+
+    def _compensate(self, execution: Execution, arguments: bytes, result: bytes | None) -> Call[Any]:
+        """Call the compensation with what this action was called with, and its result if that is known."""
+        assert self.undo is not None
+        undo = self.undo.definition
+        args, kwargs = self.definition.decode_arguments(arguments)
+        kwargs["result"] = None if result is None else self.definition.decode_result(result)
+        options = CallOptions(compensates=self.definition.name)
+        return execution.call(undo.name, undo.encode_arguments(args, kwargs), undo.decode_result, options)
 
     def using(
         self,
@@ -198,6 +235,7 @@ class Action(Generic[P, R]):
         key: str | None = None,
         timeout: float | timedelta | None = None,
         retry: RetryPolicy | None = None,
+        cancel: Literal["wait"] | None = None,
     ) -> Action[P, R]:
         """The same action with something changed for one call: ``await charge.using(timeout=5)(customer, total)``.
 
@@ -205,6 +243,8 @@ class Action(Generic[P, R]):
             key: Part of the step's name in the history (``charge[key]``), for people who look for it there.
             timeout: Seconds or a `timedelta`; None leaves it.
             retry: Another policy; None leaves it.
+            cancel: ``"wait"``: cancelled, the awaiting code goes on only when the attempt has ended, however it did;
+                it gets its cancellation then. Otherwise at once, and nobody hears of that end.
 
         Raises:
             UsageError: The key is not 1 to 100 characters without white space and brackets.
@@ -216,9 +256,11 @@ class Action(Generic[P, R]):
             timeout_ms=old.timeout_ms if timeout is None else _timeout_ms(timeout),
             retry=retry or old.retry,
             key=key or old.key,
+            cancel=cancel or old.cancel,
         )
         variant: Action[P, R] = Action(self.definition, self._declare, options)
-        variant.undo = self.undo
+        if self.undo is not None:
+            variant.undo, variant._is_plain = self.undo, False
         return variant
 
     @overload
@@ -248,7 +290,7 @@ class Action(Generic[P, R]):
         the action happened. It is an action itself.
 
         Raises:
-            UsageError: The action has one already, or the function does not take ``result``.
+            UsageError: The action has one already, or the function does not take ``result`` and the action's arguments.
         """
 
         def declare(undo: Callable[..., Any]) -> Action[..., Any]:
@@ -262,7 +304,8 @@ class Action(Generic[P, R]):
                     f"compensation {undo.__qualname__} ({place_of(undo)}) must take what {self.name!r} returned: add"
                     " `*, result: … | None` to its parameters"
                 )
-            self.undo = self._declare(undo, name, retry, timeout)
+            _check_takes_the_same(self.definition, undo)
+            self.undo, self._is_plain = self._declare(undo, name, retry, timeout), False
             return self.undo
 
         return declare if fn is None else declare(fn)
@@ -299,6 +342,24 @@ def define_action(
         place=place_of(fn),
         names=lambda: {**names(), **nearby},
     )
+
+
+def _check_takes_the_same(action: ActionDefinition, undo: Callable[..., Any]) -> None:
+    """A compensation that cannot take its action's arguments would fail when it is needed."""
+    taken = inspect.signature(undo).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in taken):
+        return
+    given = inspect.signature(action.fn).parameters
+    names = {each.name for each in taken}
+    missing = [name for name in given if name not in names]
+    extra = [each.name for each in taken if each.name not in given and each.default is each.empty]
+    extra = [name for name in extra if name != "result"]
+    if missing or extra:
+        what = f"does not take {missing[0]!r}" if missing else f"needs {extra[0]!r}, which the action does not have"
+        raise UsageError(
+            f"compensation {undo.__qualname__} ({place_of(undo)}) {what}: it is called with the arguments of"
+            f" {action.name!r} and `result`"
+        )
 
 
 def without_key(recorded_name: str) -> str:

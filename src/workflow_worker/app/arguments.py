@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from workflow_worker.model.codec import PackedType, Unreadable, encode_packed
+from workflow_worker.model.codec import PackedType, Unreadable, encode_packed, packed_decoder
 from workflow_worker.model.exceptions import UsageError
 
 _KINDS = inspect.Parameter
@@ -29,6 +29,7 @@ class Arguments:
         self._hints = hints
         self._names = tuple(signature.parameters)
         self._is_simple = all(each.kind in _BY_POSITION for each in parameters)
+        self._is_plain = all(each.kind is _KINDS.POSITIONAL_OR_KEYWORD for each in parameters)
         self._has_star = any(each.kind is _KINDS.VAR_POSITIONAL for each in parameters)
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
@@ -55,6 +56,16 @@ class Arguments:
         Raises:
             Unreadable: One does not fit its type, is not known any more, or is missing; the message names it.
         """
+        if self._whole is not None:
+            try:
+                values = msgspec.structs.astuple(self._whole.decode(raw))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # one is left out, which may be right, or does not fit: the way below finds out which, and says so
+            else:
+                return (), dict(zip(self._names, values, strict=True))
+        return self._decode_each(raw)
+
+    def _decode_each(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = _named.decode(raw)
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
@@ -98,6 +109,18 @@ class Arguments:
             except UsageError as error:
                 raise UsageError(f"parameter {name!r}: {error}") from error
         return found
+
+    @cached_property
+    def _whole(self) -> msgspec.msgpack.Decoder[msgspec.Struct] | None:
+        """Reads all arguments at once, for a tenth of what one after the other and ``Signature.bind`` cost; None where
+        the signature is more than names, or its types are such that a struct cannot have them all."""
+        if not self._is_plain or not self._names:
+            return None
+        fields = [(name, self._hints().get(name, Any)) for name in self.types]
+        try:
+            return packed_decoder(msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True))
+        except (UsageError, TypeError, NameError):
+            return None
 
     def _value(self, name: str, raw: msgspec.Raw) -> Any:
         try:

@@ -110,6 +110,9 @@ class _Search:
                 yield node.iter.lineno, "order", "iterates over a set, whose order differs per process", "sorted(…)"
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 called = names.value(node.value.func)
+                if isinstance(called, Workflow):
+                    message = f"starts a child of {called.name} without await: nobody sees its result or its error"
+                    yield node.lineno, "await", message, f"await {called.name}(…), or wf.start({called.name}, …)"
                 if isinstance(called, Action):
                     message = f"calls {called.name} without await: nobody sees its result or its error"
                     yield node.lineno, "await", message, f"await {called.name}(…)"

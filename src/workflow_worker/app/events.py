@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -68,20 +68,15 @@ class EventDefinition:
             EventRejected: The data does not fit the class; the reason names the field.
             UsageError: The class itself cannot be decoded to.
         """
-        raw = b"{}" if data.strip() in (b"", b"null") else data
-        name = self.event_class.__qualname__
+        raw = b"{}" if data[:1] != b"{" and data.strip() in (b"", b"null") else data
         try:
-            if _is_pydantic(self.event_class):
-                check_json(raw)
-                model: Any = self.event_class
-                return model.model_validate_json(raw)
-            return self._json.decode(raw)
+            return self._read(raw)
         except Unreadable as error:
-            raise EventRejected(f"does not fit {name}: {error}") from error
+            raise EventRejected(f"does not fit {self.event_class.__qualname__}: {error}") from error
         except UsageError:
             raise
         except BaseException as error:
-            raise EventRejected(f"does not fit {name}: {_reason(error)}") from error
+            raise EventRejected(f"does not fit {self.event_class.__qualname__}: {_reason(error)}") from error
 
     def subject_of(self, value: object) -> str | None:
         """The subject that an object of the class is about; None where it has none.
@@ -111,16 +106,29 @@ class EventDefinition:
             _ = self._json
 
     @cached_property
+    def _read(self) -> Callable[[bytes], object]:
+        if not _is_pydantic(self.event_class):
+            return self._json.decode
+        validate: Callable[[bytes], object] = cast("Any", self.event_class).model_validate_json
+
+        def read(raw: bytes) -> object:
+            check_json(raw)
+            return validate(raw)
+
+        return read
+
+    @cached_property
     def _json(self) -> JsonType[object]:
         return JsonType(self.event_class)
 
 
 class EventCatalogue:
-    """All events that an app declares."""
+    """All events that an app declares; `builtin` are known besides, and are not shown as the author's."""
 
-    def __init__(self) -> None:
+    def __init__(self, builtin: Iterable[EventDefinition] = ()) -> None:
         self._by_class: dict[type, EventDefinition] = {}
         self._by_type: dict[str, EventDefinition] = {}
+        self._builtin = {definition.event_class: definition for definition in builtin}
 
     def declare(self, event_class: type, types: Iterable[str], subject: str | None) -> EventDefinition:
         """Add a class, or more types to it.
@@ -138,6 +146,8 @@ class EventCatalogue:
                 f" it has {', '.join(sorted(fields)) or 'none'}"
             )
         for event_type in wanted:
+            if any(definition.matches(event_type) for definition in self._builtin.values()):
+                raise UsageError(f"event type {event_type!r} is reserved: choose another name")
             other = self._by_type.get(event_type)
             if other is not None:
                 raise UsageError(
@@ -173,7 +183,7 @@ class EventCatalogue:
         Raises:
             UsageError: It was not declared in this app.
         """
-        found = self._by_class.get(event_class)
+        found = self._by_class.get(event_class) or self._builtin.get(event_class)
         if found is None:
             raise UsageError(
                 f"{place_of(event_class)} is not a declared event of this app: put @app.event('its.type') above"
@@ -191,12 +201,25 @@ class EventCatalogue:
 
     def definition_for(self, event_type: str) -> EventDefinition | None:
         """What a type stands for: its own declaration, else that of the longest prefix, cut at dots."""
-        found = self._by_type.get(event_type)
+        builtin = (each for each in self._builtin.values() if each.matches(event_type))
+        found = self._by_type.get(event_type) or next(builtin, None)
         stem = event_type
         while found is None and "." in stem:
             stem = stem.rpartition(".")[0]
             found = self._by_type.get(stem + ".*")
         return found
+
+    def outgoing(self, value: object, subject: str | None) -> Event:
+        """The event that a workflow emits; it gets its id when it is committed.
+
+        Raises:
+            UsageError: Its class is not declared in this app, or its type cannot be emitted.
+        """
+        if isinstance(value, Event):
+            check_event_type(value.type)
+            return msgspec.structs.replace(value, subject=subject or value.subject, origin=None)
+        definition = self.of(type(value))
+        return Event("", definition.type, subject or definition.subject_of(value), definition.encode(value))
 
     def decode(self, event: Event, event_class: type | None = None) -> object:
         """The event as an object: of its own class, or of `event_class`.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from workflow_worker.app.actions import Action, ActionDecorator, ActionDefinition, define_action, without_key
+from workflow_worker.app.builtin import lock_keeper
 from workflow_worker.app.events import EventCatalogue
 from workflow_worker.app.routes import registration
+from workflow_worker.app.schedules import EVENTS as SCHEDULE_EVENTS
+from workflow_worker.app.schedules import declared_schedule, keeper_of
 from workflow_worker.app.workflows import Workflow, WorkflowDefinition, define_workflow
 from workflow_worker.errors.retry import RetryPolicy
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.ids import check_name
+from workflow_worker.model.schedules import CATCH_UP_MS, Overlap, ScheduleSpec
 from workflow_worker.store.transitions import Registration
 
 P = ParamSpec("P")
@@ -36,9 +41,11 @@ class App:
     def __init__(self, name: str, *, retry: RetryPolicy | None = None) -> None:
         self.name = check_name("app", name)
         self.retry = retry
-        self.events = EventCatalogue()
+        self.events = EventCatalogue(SCHEDULE_EVENTS)
         self._actions: dict[str, ActionDefinition] = {}
         self._workflows: dict[tuple[str, int], WorkflowDefinition] = {}
+        keeper, self._builtin_actions = keeper_of(self._newest)
+        self._builtin_workflows = {(each.name, each.version): each for each in (lock_keeper(), keeper)}
 
     # the author's side
 
@@ -111,17 +118,30 @@ class App:
         version: int = 1,
         name: str | None = None,
         on_existing: Literal["ignore", "restart"] = "ignore",
+        timeout: float | timedelta | None = None,
+        cron: str | None = None,
+        timezone: str = "UTC",
+        overlap: Overlap = "skip",
+        catch_up: float | timedelta = CATCH_UP_MS / 1000,
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
         """Declare a deterministic ``async def`` that orchestrates actions.
 
         Args:
-            on: The declared class of the event that starts a run, which the function takes; None: only a client does.
+            on: The declared class of the event that starts a run, which the function takes; None: only other workflows
+                start it, with any arguments that have a JSON form.
             id: How a run's id is made from the event: ``"order-{order_id}"`` with the declared subject's field,
                 ``{subject}``, ``{id}``; by default the event's id. A second event with the same id starts
                 nothing.
             version: Raise it when the code changes in a way that running histories do not fit; keep the old function.
             name: The workflow's name; by default the function's.
             on_existing: What an event does whose run has ended: nothing, or start it anew.
+            timeout: A run that takes longer (seconds or a `timedelta`) is cancelled inside and fails.
+            cron: Start a run by the clock: ``"*/5 * * * *"``, six fields with the second in front, or ``"@daily"``; the
+                function takes nothing, or one `wf.Tick`. One run for each tick, among all workers.
+            timezone: In which the expression is read: ``"Europe/Berlin"``.
+            overlap: When the run before is still under way: ``"skip"`` the tick, ``"queue"`` it, or ``"allow"`` both.
+            catch_up: A tick that nobody could start in time is started so much later (seconds or a `timedelta`); those
+                that are older are left out.
 
         Raises:
             UsageError: This version is declared already, or something is not usable.
@@ -129,6 +149,7 @@ class App:
         if on_existing not in ("ignore", "restart"):
             raise UsageError(f"on_existing={on_existing!r} is not usable: 'ignore' or 'restart'")
         event = None if on is None else self.events.of(on)
+        schedule = None if cron is None else declared_schedule(cron, timezone, overlap, catch_up)
 
         def declare(fn: Callable[P, Coroutine[Any, Any, R]]) -> Workflow[P, R]:
             definition = define_workflow(
@@ -138,7 +159,9 @@ class App:
                 event=event,
                 id_template=id,
                 restart=on_existing == "restart",
-                names=self.events.names,
+                events=self.events,
+                timeout=timeout,
+                schedule=schedule,
             )
             key = (definition.name, definition.version)
             known = self._workflows.get(key)
@@ -166,11 +189,25 @@ class App:
 
     def find_action(self, name: str) -> ActionDefinition | None:
         """The action of that name, with or without a key (``charge[key]``)."""
-        return self._actions.get(without_key(name))
+        plain = without_key(name)
+        return self._actions.get(plain) or self._builtin_actions.get(plain)
 
     def find_workflow(self, name: str, version: int) -> WorkflowDefinition | None:
         """One version of a workflow."""
-        return self._workflows.get((name, version))
+        return self._workflows.get((name, version)) or self._builtin_workflows.get((name, version))
+
+    @property
+    def schedules(self) -> tuple[ScheduleSpec, ...]:
+        """What the newest versions of workflows declare with ``cron=``; each is named for its workflow."""
+        names = dict.fromkeys(name for name, _ in self._workflows)
+        found = (self._newest(name) for name in names)
+        return tuple(each.schedule for each in found if each is not None and each.schedule is not None)
+
+    def with_actions(self, change: Callable[[ActionDefinition], ActionDefinition]) -> App:
+        """The same app with other functions behind its actions: for tests. The original stays as it is."""
+        other = copy.copy(self)
+        other._actions = {name: change(definition) for name, definition in self._actions.items()}
+        return other
 
     def registration(self) -> Registration:
         """What the store must know of this app."""
@@ -181,6 +218,10 @@ class App:
             f"<App {self.name}: {len(self._workflows)} workflows, {len(self._actions)} actions,"
             f" {len(self.events.types)} event types>"
         )
+
+    def _newest(self, name: str) -> WorkflowDefinition | None:
+        versions = [version for known, version in self._workflows if known == name]
+        return self._workflows[name, max(versions)] if versions else None
 
     def _declare_action(
         self, fn: Callable[..., Any], name: str | None, retry: RetryPolicy | None, timeout: float | timedelta | None

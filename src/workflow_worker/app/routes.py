@@ -9,6 +9,8 @@ import msgspec
 
 from workflow_worker.app.events import EventCatalogue
 from workflow_worker.app.workflows import WorkflowDefinition
+from workflow_worker.model.internal import LOCK, LOCK_WORKFLOW, START, TICK
+from workflow_worker.model.schedules import KEEPER_WORKFLOW, SET, TOLD
 from workflow_worker.store.transitions import Registration, Route, StartRoute
 
 _MARK_LENGTH = 16
@@ -43,5 +45,17 @@ def registration(events: EventCatalogue, workflows: Iterable[WorkflowDefinition]
         for event_type, definition in sorted(events.types.items())
     }
     knows = tuple(sorted(workflow.label for workflow in all_versions))
+    if newest:
+        # Addressed by runs to runs: a child starts in its newest version, also under the id of one that has ended.
+        children = tuple(StartRoute(each.name, each.version, restart=True) for _, each in sorted(newest.items()))
+        ticks = tuple(StartRoute(each.name, each.version) for _, each in sorted(newest.items()))
+        routes |= {
+            START: Route(False, children),
+            TICK: Route(False, ticks),
+            LOCK: Route(False, (StartRoute(LOCK_WORKFLOW, 1, restart=True),)),
+            SET: Route(False, (StartRoute(KEEPER_WORKFLOW, 1, restart=True),)),
+            TOLD: Route(False),
+        }
+        knows = (*knows, f"{LOCK_WORKFLOW}@1", f"{KEEPER_WORKFLOW}@1")
     content = msgspec.json.encode([list(routes.items()), knows])
     return Registration(hashlib.sha256(content).hexdigest()[:_MARK_LENGTH], routes, knows)

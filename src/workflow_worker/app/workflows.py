@@ -7,19 +7,28 @@ import inspect
 import string
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from workflow_worker.app.events import EventCatalogue, EventDefinition
+from workflow_worker.app.inputs import Inputs
 from workflow_worker.app.places import place_of
+from workflow_worker.app.scheduled import check_schedule, input_at
 from workflow_worker.app.signatures import classes_around, hints_of
 from workflow_worker.model.codec import JsonType, encode_json
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import UsageError
-from workflow_worker.model.ids import check_name
+from workflow_worker.model.ids import INTERNAL_PREFIX, check_name
+from workflow_worker.model.instants import to_ms
+from workflow_worker.model.internal import STARTS, TICK
+from workflow_worker.model.schedules import ScheduleSpec
+from workflow_worker.runtime.execution import current_execution
+from workflow_worker.runtime.ticks import Tick
 
 P = ParamSpec("P")
 R = TypeVar("R")
+H = TypeVar("H", bound=Callable[..., Coroutine[Any, Any, object]])
 
 MAX_VERSION = 1_000_000
 
@@ -27,7 +36,7 @@ MAX_VERSION = 1_000_000
 @dataclass(frozen=True)
 class WorkflowDefinition:
     """One version of one workflow. `template` is as `StartRoute.template` says; `restart`: an ended run of the same id
-    starts anew."""
+    starts anew; `timeout_ms`: a run that takes longer fails."""
 
     name: str
     version: int
@@ -37,6 +46,12 @@ class WorkflowDefinition:
     restart: bool
     place: str
     names: Callable[[], Mapping[str, Any]] = field(repr=False, compare=False)
+    timeout_ms: int | None = None
+    events: EventCatalogue | None = field(default=None, repr=False, compare=False)
+    """Of the app that declares it."""
+    schedule: ScheduleSpec | None = None
+    """What starts it by the clock."""
+    updates: list[UpdateDefinition] = field(default_factory=list["UpdateDefinition"], repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -54,9 +69,43 @@ class WorkflowDefinition:
         Raises:
             EventRejected: The event does not fit the workflow's class.
         """
+        if event.type not in STARTS and self.event is not None:
+            return functools.partial(self._begin, (catalogue.decode(event, self.event.event_class),), {})
+        data = input_at(event.data, self._tick_parameter) if event.type == TICK else event.data
+        if event.type in STARTS and self.event is not None:
+            return functools.partial(self._begin, (self.event.decode(data),), {})
+        return functools.partial(self._begin, (), self._inputs.decode(data) if event.type in STARTS else {})
+
+    @cached_property
+    def _tick_parameter(self) -> str | None:
+        if self.event is not None:
+            return None
+        return next((name for name, hint in self._hints().items() if hint is Tick and name != "return"), None)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        execution = current_execution()
+        if execution is not None:
+            execution.workflow = self
+            if self.timeout_ms is not None:
+                execution.limit_time(self.timeout_ms)
+            for update in self.updates:
+                execution.published.updates.on(update.event_class(self.names()), update.fn, update.validate)
+        return self.fn(*args, **kwargs)
+
+    def encode_input(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:
+        """What a run of it is started with, as JSON, and what it is about.
+
+        Raises:
+            UsageError: It is not the event that the workflow takes; the arguments do not fit.
+        """
         if self.event is None:
-            return self.fn
-        return functools.partial(self.fn, catalogue.decode(event, self.event.event_class))
+            return self._inputs.encode(args, kwargs), None
+        try:
+            (value,) = inspect.signature(self.fn).bind(*args, **kwargs).args
+        except (TypeError, ValueError) as error:
+            name = self.event.event_class.__qualname__
+            raise UsageError(f"workflow {self.name!r} is started with one {name}: {error}") from error
+        return self.event.encode(value), self.event.subject_of(value)
 
     def encode_result(self, value: Any) -> bytes:
         """A result, or the run's published state, as JSON.
@@ -75,25 +124,60 @@ class WorkflowDefinition:
         return self._result.decode(raw)
 
     def check(self) -> None:
-        """Look at the return annotation now instead of when a client asks for a result.
+        """Look at all annotations now instead of when they are needed.
 
         Raises:
-            UsageError: It cannot be resolved, or cannot be stored.
+            UsageError: One cannot be resolved or stored, or the class of an update is not declared.
         """
         _ = self._result
+        if self.event is None:
+            self._inputs.check()
+        for update in self.updates:
+            event_class = update.event_class(self.names())
+            if self.events is not None:
+                self.events.of(event_class)
+
+    @cached_property
+    def _inputs(self) -> Inputs:
+        return Inputs(self.fn, f"{self.name!r} ({self.place})", self._hints)
+
+    def _hints(self) -> dict[str, Any]:
+        return hints_of("workflow", self.name, self.fn, self.names())
 
     @cached_property
     def _result(self) -> JsonType[Any]:
-        hints = hints_of("workflow", self.name, self.fn, self.names())
+        hints = self._hints()
         try:
             return JsonType(hints.get("return", Any))
         except UsageError as error:
             raise UsageError(f"result of workflow {self.name!r} ({self.place}): {error}") from error
 
 
+@dataclass(frozen=True)
+class UpdateDefinition:
+    """A request that runs of a workflow answer: its handler takes one declared event."""
+
+    fn: Callable[[Any], Coroutine[Any, Any, object]]
+    validate: Callable[[Any], object] | None
+
+    def event_class(self, names: Mapping[str, Any]) -> type:
+        """The class of the handler's only parameter.
+
+        Raises:
+            UsageError: It has none, or more than one.
+        """
+        name = self.fn.__qualname__
+        hints = hints_of("update", name, self.fn, {**names, **classes_around(self.fn)})
+        hints.pop("return", None)
+        classes = [hint for hint in hints.values() if isinstance(hint, type) and hint is not Any]
+        if len(inspect.signature(self.fn).parameters) != 1 or len(classes) != 1:
+            raise UsageError(f"update {name!r} ({place_of(self.fn)}) must take one argument, annotated with its class")
+        return classes[0]
+
+
 class Workflow(Generic[P, R]):
-    """A declared workflow, for `Client.start` and tests. Calling it calls the function: it becomes part of the caller,
-    not a run of its own."""
+    """A declared workflow. Called in a workflow it starts a child run and awaits how that ends; called elsewhere it is
+    the plain function."""
 
     __name__: str
 
@@ -116,9 +200,57 @@ class Workflow(Generic[P, R]):
         """The plain function."""
         return self.definition.fn
 
+    @property
+    def events(self) -> object:
+        """The events of the app that declares it."""
+        return self.definition.events
+
+    def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, str | None]:
+        """See `WorkflowDefinition.encode_input`."""
+        return self.definition.encode_input(args, kwargs)
+
+    def decode_result(self, raw: bytes) -> R:
+        """See `WorkflowDefinition.decode_result`."""
+        return self.definition.decode_result(raw)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Call the function as it is."""
-        return self.definition.fn(*args, **kwargs)
+        """In a workflow: start a child run now; awaited, it gives the child's result. Cancelled, or at the end of the
+        parent, the child is cancelled too; `wf.start` starts one that goes on. Elsewhere: call the function.
+
+        Raises:
+            UsageError: In a workflow: the arguments do not fit or cannot be stored.
+        """
+        execution = current_execution()
+        if execution is None:
+            return self.definition.fn(*args, **kwargs)
+        return cast("Coroutine[Any, Any, R]", execution.letters.children.start(self, args, kwargs))
+
+    @overload
+    def update(self, fn: H, /) -> H: ...
+
+    @overload
+    def update(self, *, validate: Callable[[Any], object] | None = None) -> Callable[[H], H]: ...
+
+    def update(self, fn: Any = None, *, validate: Callable[[Any], object] | None = None) -> Any:
+        """Declare a request that runs of this workflow answer: an ``async def`` that takes one declared event and
+        returns the reply. It is workflow code like the rest: deterministic, with actions for all effects. A client
+        sends one with ``handle.update(…)``; to reach the run's own variables see `wf.on_update`.
+
+        Args:
+            fn: The handler, where the decorator has no options.
+            validate: Raises, with the reason, if a request is not to be accepted; the handler is not called then.
+
+        Raises:
+            UsageError: The handler is not ``async def``.
+        """
+
+        def declare(handler: Any) -> Any:
+            if not inspect.iscoroutinefunction(handler):
+                raise UsageError(f"@{self.name}.update goes above an `async def` function, not {handler!r}")
+            self.definition.updates.append(UpdateDefinition(handler, validate))
+            return handler
+
+        return declare if fn is None else declare(fn)
 
     def __repr__(self) -> str:
         return f"<workflow {self.definition.label} at {self.definition.place}>"
@@ -132,7 +264,9 @@ def define_workflow(
     event: EventDefinition | None,
     id_template: str | None,
     restart: bool,
-    names: Callable[[], Mapping[str, Any]],
+    events: EventCatalogue,
+    timeout: float | timedelta | None = None,
+    schedule: ScheduleSpec | None = None,
 ) -> WorkflowDefinition:
     """Check a function and its options.
 
@@ -143,9 +277,14 @@ def define_workflow(
         raise UsageError(f"@app.workflow goes above an `async def` function, not {fn!r}")
     place = place_of(fn)
     chosen = check_name("workflow", name or fn.__name__)
+    if chosen.startswith(INTERNAL_PREFIX):
+        raise UsageError(f"workflow name {chosen!r} ({place}) begins with {INTERNAL_PREFIX!r}, which is reserved")
+    timeout_ms = None if timeout is None else to_ms(timeout)
+    if timeout_ms is not None and timeout_ms < 1:
+        raise UsageError(f"timeout={timeout!r} of workflow {chosen!r} ({place}) is not usable: more than 0 seconds")
     if isinstance(cast("object", version), bool) or not 1 <= version <= MAX_VERSION:
         raise UsageError(f"version={version!r} of workflow {chosen!r} ({place}) is not usable: a whole number from 1")
-    _check_parameters(fn, chosen, place, event)
+    _check_parameters(fn, chosen, place, event, events.names())
     if id_template is not None and event is None:
         raise UsageError(
             f"workflow {chosen!r} ({place}) has an id template and no `on=`: without an event that starts it, the one"
@@ -155,7 +294,21 @@ def define_workflow(
         () if id_template is None or event is None else parse_template(id_template, event, f"{chosen!r} ({place})")
     )
     nearby = classes_around(fn)
-    return WorkflowDefinition(chosen, version, fn, event, template, restart, place, lambda: {**names(), **nearby})
+    if schedule is not None:
+        schedule = check_schedule(fn, schedule, chosen, place, event is not None)
+    return WorkflowDefinition(
+        name=chosen,
+        version=version,
+        fn=fn,
+        event=event,
+        template=template,
+        restart=restart,
+        place=place,
+        names=lambda: {**events.names(), **nearby},
+        timeout_ms=timeout_ms,
+        events=events,
+        schedule=schedule,
+    )
 
 
 def parse_template(text: str, event: EventDefinition, where: str) -> tuple[str, ...]:
@@ -199,22 +352,25 @@ def _possible(event: EventDefinition) -> str:
     return f"possible are {own}'{{subject}}' (the event's subject) and '{{id}}' (the event's id)"
 
 
-def _check_parameters(fn: Callable[..., Any], name: str, place: str, event: EventDefinition | None) -> None:
-    parameters = inspect.signature(fn).parameters.values()
-    needed = [
-        each
-        for each in parameters
-        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    ]
-    if event is None and needed:
-        raise UsageError(
-            f"workflow {name!r} ({place}) takes {needed[0].name!r}, but nothing says which event that is: add"
-            " on=ItsClass"
-        )
-    if event is not None and (len(needed) > 1 or not _takes_one(fn)):
+def _check_parameters(
+    fn: Callable[..., Any], name: str, place: str, event: EventDefinition | None, classes: Mapping[str, Any]
+) -> None:
+    parameters = list(inspect.signature(fn).parameters.values())
+    if event is not None and not _takes_one(fn):
         raise UsageError(
             f"workflow {name!r} ({place}) must take exactly one argument, the {event.event_class.__qualname__}"
         )
+    if event is not None:
+        return
+    for each in parameters:
+        if each.kind not in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
+            raise UsageError(f"workflow {name!r} ({place}): parameter {each.name!r} must have a name to be passed by")
+        is_event = isinstance(each.annotation, str) and each.annotation in classes
+        if is_event or any(each.annotation is event_class for event_class in classes.values()):
+            raise UsageError(
+                f"workflow {name!r} ({place}) takes {each.name!r}, an event, but nothing says which event starts it:"
+                " add on=ItsClass"
+            )
 
 
 def _takes_one(fn: Callable[..., Any]) -> bool:

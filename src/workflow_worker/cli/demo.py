@@ -20,8 +20,8 @@ from workflow_worker.cli.demo_app import OrderPlaced
 from workflow_worker.cli.demo_service import DemoService
 from workflow_worker.cli.output import Meter, complain, say, status_style
 from workflow_worker.cli.runs import print_run
-from workflow_worker.cli.timeline import Moment, moments
 from workflow_worker.client.client import Client
+from workflow_worker.client.timeline import Moment, moments
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import StoreUnavailable
 from workflow_worker.model.record import ActionCompleted, decode_record

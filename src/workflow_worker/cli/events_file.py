@@ -125,6 +125,8 @@ def _event(decoder: msgspec.json.Decoder[_Line], number: int, text: bytes) -> Ev
     try:
         line = decoder.decode(text)
         bytes(line.data).decode()
+    except RecursionError:
+        return BadLine(number, "nested too deep")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return BadLine(number, str(error))
     if not line.type:

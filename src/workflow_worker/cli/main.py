@@ -14,10 +14,11 @@ from typing import Annotated
 import typer
 
 from workflow_worker import __version__
-from workflow_worker.cli import audit, build, check, demo, publish, run, service_http
+from workflow_worker.cli import audit, build, check, demo, operators, publish, run, service_http
 from workflow_worker.cli.dead import dead
 from workflow_worker.cli.output import complain, say
 from workflow_worker.cli.runs import runs
+from workflow_worker.cli.schedules import schedules
 from workflow_worker.model.exceptions import ConfigurationError, UsageError, WorkflowWorkerError
 from workflow_worker.model.settings import without_password
 
@@ -65,6 +66,8 @@ cli.command()(service_http.scale)
 cli.command()(publish.publish)
 cli.add_typer(runs, name="runs")
 cli.add_typer(dead, name="dead")
+cli.add_typer(schedules, name="schedules")
+cli.command()(operators.operators)
 cli.command()(audit.audit)
 cli.command()(check.check)
 cli.command()(service_http.health)

@@ -21,6 +21,15 @@ AppArgument = Annotated[
     ),
 ]
 
+ByOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Who asks, for the history and `workflow-worker operators`. Default: you, as user@host.",
+        show_default=False,
+    ),
+]
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Write exactly one JSON document to stdout.")]
 
 

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from textwrap import indent
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,19 +58,58 @@ def complain(text: str) -> None:
     Console(stderr=True, highlight=False).print(Text.assemble(("workflow-worker: ", "bold red"), line), soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write rows as aligned columns, the same in a terminal and in a file; a status has its colour."""
-    rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
-    console = _console()
-    console.print(Text("  ".join(_cells(columns, widths)).rstrip(), style="bold"), soft_wrap=True)
-    for row in rows:
+class Listing:
+    """A list that is written while it comes, page by page: aligned columns, the same in a terminal and in a file, or
+    one JSON document. A status has its colour."""
+
+    def __init__(self, columns: Sequence[str], *, json: bool) -> None:
+        self._columns = columns
+        self._widths = [0 for _ in columns]
+        self._json = json
+        self._written = 0
+
+    def add(self, rows: Sequence[Sequence[str]], documents: Sequence[object]) -> None:
+        """Write one page; of `rows` and `documents`, which are the same items, one is written."""
+        if self._json:
+            for document in documents:
+                print("," if self._written else '{\n  "items": [')
+                print(indent(to_json(document), "    "), end="")
+                self._written += 1
+            return
+        cells = [[visible(cell) for cell in row] for row in rows]
+        begins = not self._written
+        self._written += 1
+        widths = [max(map(len, column)) for column in zip(self._columns, *cells, strict=True)]
+        self._widths = [max(pair) for pair in zip(self._widths, widths, strict=True)]
+        if begins:
+            heading = "  ".join(_cells(self._columns, self._widths)).rstrip()
+            _console().print(Text(heading, style="bold"), soft_wrap=True)
+        for row in cells:
+            self._row(row)
+
+    def _row(self, row: Sequence[str]) -> None:
         line = Text()
-        for cell, plain in zip(_cells(row, widths), row, strict=True):
+        for cell, plain in zip(_cells(row, self._widths), row, strict=True):
             line.append(cell, style=_STYLES.get(plain, ""))
             line.append("  ")
         line.rstrip()
-        console.print(line, soft_wrap=True)
+        _console().print(line, soft_wrap=True)
+
+    def end(self, total: int, after: str | None = None) -> None:
+        """Close it. `after` is what ``--after`` takes for more, None where there is no more."""
+        if self._json:
+            if not self._written:
+                print_json(page([], total))
+                return
+            rest = f'"next": {to_json(after)},\n  "total": {to_json(total)}'
+            print(f"\n  ],\n  {rest}\n}}", flush=True)
+        elif after is not None:
+            say(f"there are more: --after {after}, or a greater --limit ({total:,} in all)", style="dim")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a list that is known whole, see `Listing`."""
+    Listing(columns, json=False).add(rows, ())
 
 
 def status_style(word: str) -> str:

@@ -17,8 +17,9 @@ from workflow_worker.cli.options import JsonOption, read_settings
 from workflow_worker.cli.output import Meter, complain, print_json, say
 from workflow_worker.client.client import Client
 from workflow_worker.client.outgoing import Item, outgoing
+from workflow_worker.model.codec import Unreadable, check_json
 from workflow_worker.model.event import Event
-from workflow_worker.model.exceptions import EventRejected, NotFound, StoreUnavailable, UsageError
+from workflow_worker.model.exceptions import EventRejected, NotFound, StoreFull, StoreUnavailable, UsageError
 from workflow_worker.model.settings import Settings
 
 _BATCH = 200
@@ -92,8 +93,9 @@ def _read_data(text: str) -> bytes:
         raw = text.encode("utf-8", "surrogateescape")
     try:
         raw.decode()
+        check_json(raw)
         msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (Unreadable, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise typer.BadParameter(
             f'--data is not JSON ({error}): write it as in --data \'{{"order_id": "o-1"}}\''
         ) from error
@@ -144,10 +146,10 @@ async def _send(client: Client, name: str, source: Source, tally: _Tally, most_b
                     batch.append(found)
             try:
                 answers = await client.publish_many(batch)
-            except StoreUnavailable as error:
-                raise StoreUnavailable(
+            except (StoreUnavailable, StoreFull) as error:
+                raise type(error)(
                     f"{error}; lines before {group[0][0]} of {name} are published:"
-                    " publish it again when the server answers, ids count once"
+                    " publish it again when the server takes it, ids count once"
                 ) from error
             tally.duplicates += sum(answer.duplicate for answer in answers)
             tally.published += sum(not answer.duplicate for answer in answers)

@@ -54,20 +54,30 @@ def ask_service(settings: Settings, method: str, path: str, body: object | None 
 
 
 def health(json: JsonOption = False) -> None:
-    """Show the health of the service at HOST:PORT. Exit code 1 when it is unhealthy.
+    """Show the health of the service at HOST:PORT, and why it is not healthy. Exit code 1 when it is unhealthy.
 
     \b
     workflow-worker health
     HOST=10.0.0.7 PORT=4000 API_TOKEN=... workflow-worker health --json
     """
-    status, report = ask_service(read_settings(), "GET", "/api/health/worker")
+    settings = read_settings()
+    status, report = ask_service(settings, "GET", "/api/health/worker")
     if json:
         print_json(report)
     else:
         for name, value in cast("dict[str, Any]", report).items():
             say(f"{name:<26}{value}", style=status_style(str(value)) if name == "status" else "")
+        for reason in _reasons(settings) if report.get("status") != "healthy" else ():
+            say(f"  {reason}")
     if status >= 400:
         raise typer.Exit(1)
+
+
+def _reasons(settings: Settings) -> list[str]:
+    """Why workers are not healthy, worker by worker."""
+    status, found = ask_service(settings, "GET", "/api/workers")
+    workers = cast("list[dict[str, Any]]", found["items"]) if status == 200 else []
+    return [f"{worker['worker']}: {reason}" for worker in workers for reason in worker["reasons"]]
 
 
 def scale(

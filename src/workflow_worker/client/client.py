@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from workflow_worker.client.grouping import Group
 from workflow_worker.client.handle import RunHandle
 from workflow_worker.client.opening import opened_store, producer_environment
-from workflow_worker.client.operations import Operations
+from workflow_worker.client.operations import DROPPED_AT_ONCE, Operations
 from workflow_worker.client.outgoing import Item, addressed, outgoing, workflow_name
 from workflow_worker.client.patience import Patience
+from workflow_worker.client.schedules import ScheduleHandle, Schedules, ScheduleView
 from workflow_worker.client.views import Views
 from workflow_worker.model.deadletter import DeadLetter
 from workflow_worker.model.environment import Environment
+from workflow_worker.model.exceptions import StoreFull
 from workflow_worker.model.ids import RunRef, run_ref
 from workflow_worker.model.run import RunView
+from workflow_worker.model.schedules import CATCH_UP_MS, Overlap
 from workflow_worker.model.settings import Settings
 from workflow_worker.store.protocol import Store
-from workflow_worker.store.transitions import Audit, Depth, Publish, Published, RunPage, RunQuery
+from workflow_worker.store.transitions import Audit, Depth, OperatorAct, Publish, Published, Recorded, RunPage, RunQuery
 
 BATCH = 200
 """Events in one call of the store."""
@@ -49,8 +54,10 @@ class Client:
         self._environment = environment or producer_environment()
         self._max_event_bytes = max_event_bytes
         self._patience = Patience(self._environment, patience)
+        self._group = Group(self._send, BATCH)
         self._operations = Operations(store, self._patience)
         self._views = Views(self._operations)
+        self._schedules = Schedules(self._operations, self._taken)
 
     @classmethod
     @asynccontextmanager
@@ -130,25 +137,27 @@ class Client:
         Raises:
             EventRejected: It is too big (MAX_EVENT_BYTES) or no JSON.
             UsageError: The object's class is not declared, or the type is not usable.
+            StoreFull: The event would start a run, and Redis' memory is nearly used up: nothing was added.
             StoreUnavailable: Redis does not answer; publish again *with the same id* when it does.
         """
         item = Item(event, data, subject, id, delay, type, attributes or {})
-        return (await self._send([outgoing(item, self._environment.new_id, self._max_event_bytes)]))[0]
+        answer = await self._group.publish(outgoing(item, self._environment.new_id, self._max_event_bytes))
+        return _taken([answer])[0]
 
     async def publish_many(self, events: Iterable[object]) -> list[Published]:
         """Publish events in order, 200 in one call; each is as in `publish`, or an `Item` with its options.
 
-        Nothing is sent if one of them is rejected. Not one transition: after `StoreUnavailable` some may be in; publish
-        the same again, ids count once (give the events ids for that).
+        Nothing is sent if one of them is rejected. Not one transition: after `StoreUnavailable` or `StoreFull` some may
+        be in; publish the same again, ids count once (give the events ids for that).
 
         Raises:
-            EventRejected, UsageError, StoreUnavailable: As for `publish`.
+            EventRejected, UsageError, StoreFull, StoreUnavailable: As for `publish`.
         """
         items = [each if isinstance(each, Item) else Item(each) for each in events]
         ready = [outgoing(item, self._environment.new_id, self._max_event_bytes) for item in items]
         answers: list[Published] = []
         for begin in range(0, len(ready), BATCH):
-            answers += await self._send(ready[begin : begin + BATCH])
+            answers += _taken(await self._send(ready[begin : begin + BATCH]))
         return answers
 
     async def start(self, workflow: object, event: object, *, id: str, event_id: str | None = None) -> RunHandle:
@@ -164,18 +173,71 @@ class Client:
             event_id: The start event's id.
 
         Raises:
-            EventRejected, UsageError, StoreUnavailable: As for `publish`.
+            EventRejected, UsageError, StoreFull, StoreUnavailable: As for `publish`.
         """
         name = workflow_name(workflow)
         item = event if isinstance(event, Item) else Item(event)
-        item = replace(item, id=event_id or item.id or f"start:{name}:{id}")
+        item = msgspec.structs.replace(item, id=event_id or item.id or f"start:{name}:{id}")
         ready = addressed(outgoing(item, self._environment.new_id, self._max_event_bytes), name, id)
-        answer = (await self._send([ready]))[0]
+        [answer] = _taken([await self._group.publish(ready)])
         return RunHandle(run_ref(name, id), self._operations, existed=answer.duplicate)
 
     def handle(self, workflow: object, run_id: str) -> RunHandle:
         """A run that somebody else started."""
         return RunHandle(run_ref(workflow_name(workflow), run_id), self._operations)
+
+    # ---- schedules
+    async def schedule(
+        self,
+        workflow: object,
+        *,
+        cron: str,
+        name: str | None = None,
+        timezone: str = "UTC",
+        overlap: Overlap = "skip",
+        catch_up: float | timedelta = CATCH_UP_MS / 1000,
+        input: object = None,
+        subject: str | None = None,
+    ) -> ScheduleHandle:
+        """Make a schedule, or change it; each of its ticks starts one run. Whether it is paused stays.
+
+        Args:
+            workflow: The function under ``@app.workflow``, or its name.
+            cron: As for ``@app.workflow(cron=…)``, like `timezone`, `overlap` and `catch_up`.
+            name: Of the schedule; by default the workflow's.
+            timezone: In which the expression is read.
+            overlap: What a tick does while the run before is under way: ``skip``, ``queue``, ``allow``.
+            catch_up: How late a run may be started.
+            input: The workflow's event (an object of its class, or what has the same JSON form); of one without ``on=``
+                its arguments, by name. A parameter of class `wf.Tick` gets the tick.
+            subject: What the runs are about; a declared class has its own.
+
+        Raises:
+            UsageError: The expression, the zone or another argument is not usable.
+            Refused: The schedule is declared in code.
+            StoreFull, StoreUnavailable: As for `publish`.
+        """
+        return await self._schedules.set(
+            workflow,
+            cron=cron,
+            name=name,
+            timezone=timezone,
+            overlap=overlap,
+            catch_up=catch_up,
+            input=input,
+            subject=subject,
+        )
+
+    def schedule_handle(self, name: str) -> ScheduleHandle:
+        """A schedule that the code declares, or somebody else made: to pause, resume, run, backfill or delete it."""
+        return self._schedules.handle(name)
+
+    async def schedules(self) -> list[ScheduleView]:
+        """All schedules, by name."""
+        return await self._schedules.all()
+
+    async def _taken(self, items: list[Publish]) -> list[Published]:
+        return _taken(await self._send(items))
 
     async def _send(self, items: list[Publish]) -> list[Published]:
         fault = self._environment.fault
@@ -208,6 +270,18 @@ class Client:
         """See `Operations.drop`."""
         await self._operations.drop(letter_id, by)
 
+    async def drop_letters(
+        self,
+        *,
+        by: str = "client",
+        reason: str = "",
+        type: str | None = None,
+        older: float | timedelta = 0,
+        limit: int = DROPPED_AT_ONCE,
+    ) -> int:
+        """See `Operations.drop_letters`."""
+        return await self._operations.drop_letters(by, reason=reason, type=type, older=older, limit=limit)
+
     # ---- looking
     async def run(self, run_id: str) -> RunView:
         """See `Views.run`."""
@@ -221,6 +295,10 @@ class Client:
         """See `Views.history`."""
         return await self._views.history(ref)
 
+    async def recorded(self, ref: str) -> Recorded:
+        """See `Views.recorded`."""
+        return await self._views.recorded(ref)
+
     async def dead_letters(self, limit: int = 100, after: str = "") -> list[DeadLetter]:
         """See `Views.dead_letters`."""
         return await self._views.dead_letters(limit, after)
@@ -229,6 +307,10 @@ class Client:
         """See `Views.dead_letter`."""
         return await self._views.dead_letter(letter_id)
 
+    async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
+        """See `Views.operator_log`."""
+        return await self._views.operator_log(limit)
+
     async def depth(self) -> Depth:
         """See `Views.depth`."""
         return await self._views.depth()
@@ -236,3 +318,14 @@ class Client:
     async def audit(self) -> Audit:
         """See `Views.audit`."""
         return await self._views.audit()
+
+
+def _taken(answers: list[Published]) -> list[Published]:
+    """The answers, if all of them were taken."""
+    refused = [answer.id for answer in answers if answer.full]
+    if refused:
+        raise StoreFull(
+            f"{len(refused)} of {len(answers)} were not taken, first {refused[0]}: Redis has hardly any memory left"
+            " (MEMORY_HIGH_WATER). Give it more, or wait until it has forgotten ended runs, and publish again, same ids"
+        )
+    return answers

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from workflow_worker.client.patience import Patience
 from workflow_worker.model.exceptions import NotFound, Refused, UsageError
 from workflow_worker.model.ids import RunRef, split_run_ref
+from workflow_worker.model.instants import to_ms
 from workflow_worker.model.record import RunResumed, encode_record
 from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.store.protocol import Store
+
+DROPPED_AT_ONCE = 1_000_000
+"""Dead letters that one call deletes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,31 @@ class Operations:
         word = await self.patience.call(lambda: self.store.drop(letter_id, by))
         if word != "ok":
             raise _no_letter(letter_id)
+
+    async def drop_letters(
+        self,
+        by: str,
+        *,
+        reason: str = "",
+        type: str | None = None,
+        older: float | timedelta = 0,
+        limit: int = DROPPED_AT_ONCE,
+    ) -> int:
+        """Delete dead letters that wait for good, the oldest first; those that were sent again are left alone.
+
+        Args:
+            by: Who asks.
+            reason: Only those whose reason begins so, as ``undeclared`` or ``rejected``.
+            type: Only of this event type.
+            older: Only those that are here for longer, in seconds or as a `timedelta`.
+            limit: At most so many.
+
+        Returns:
+            How many went. Not one transition: after `StoreUnavailable` some are gone; the same again goes on.
+        """
+        span = to_ms(older)
+        before = self.patience.environment.now_ms() - span if span else None
+        return await self.patience.call(lambda: self.store.drop_letters(reason, type, before, limit, by))
 
     @staticmethod
     def _there(word: str, run: RunView) -> RunRef:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
 
 from workflow_worker.app.events import MARK, EventDefinition
 from workflow_worker.model.codec import Unreadable, check_json, encode_json
-from workflow_worker.model.event import Event
+from workflow_worker.model.event import CLOUD_ATTRIBUTES, Event
 from workflow_worker.model.exceptions import EventRejected, UsageError
-from workflow_worker.model.ids import RESERVED_PREFIX, check_name
+from workflow_worker.model.ids import INTERNAL_PREFIX, RESERVED_PREFIX, check_name
 from workflow_worker.model.instants import to_ms
+from workflow_worker.store.bounds import check_names
 from workflow_worker.store.transitions import Publish
 
-MAX_ID_CHARACTERS = 500
+MAX_ATTRIBUTE_CHARACTERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One event of `Client.publish_many` with its options; `event` is an object of a declared class, an `Event`, or an
     event type with `data`."""
 
@@ -32,7 +32,7 @@ class Item:
     delay: float | timedelta = 0
     type: str | None = None
     """Which of the types of a class that was declared for several."""
-    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    attributes: Mapping[str, str] = {}
     """CloudEvents attributes ``source time tenant traceparent``."""
 
 
@@ -48,11 +48,9 @@ def outgoing(item: Item, new_id: Callable[[], str], max_bytes: int) -> Publish:
         EventRejected: Too big, no JSON, or attributes that cannot be sent.
         UsageError: An object of a class that no app declares, or a type that cannot be published.
     """
-    event = _event(item)
-    if not event.id:
-        event = msgspec.structs.replace(event, id=new_id())
+    event = _event(item, new_id)
     _check(event, max_bytes)
-    return Publish(event, delay_ms=to_ms(item.delay))
+    return Publish(event, delay_ms=to_ms(item.delay) if item.delay else 0)
 
 
 def addressed(sent: Publish, workflow: str, run_id: str) -> Publish:
@@ -62,9 +60,13 @@ def addressed(sent: Publish, workflow: str, run_id: str) -> Publish:
         UsageError: Workflow or run id cannot be used.
     """
     check_name("workflow", workflow)
-    if not run_id or len(run_id) > MAX_ID_CHARACTERS:
-        raise UsageError(f"a run's id has 1 to {MAX_ID_CHARACTERS} characters, not {len(run_id)}")
-    return replace(sent, workflow=workflow, run=run_id)
+    try:
+        check_names(sent.event, workflow, run_id)
+    except EventRejected as error:
+        raise UsageError(f"the run's id is not usable: {error}") from error
+    if not run_id:
+        raise UsageError("a run's id has at least 1 character")
+    return msgspec.structs.replace(sent, workflow=workflow, run=run_id)
 
 
 def workflow_name(workflow: object) -> str:
@@ -79,17 +81,18 @@ def workflow_name(workflow: object) -> str:
     return name
 
 
-def _event(item: Item) -> Event:
+def _event(item: Item, new_id: Callable[[], str]) -> Event:
     given = item.event
+    attributes = _attributes(item.attributes) if item.attributes else {}
     if isinstance(given, Event):
         if item.data is not None or item.type is not None:
             raise UsageError("an Event has its type and data already: pass no other")
-        changes: dict[str, Any] = {"id": item.id or given.id, "subject": item.subject or given.subject}
-        return msgspec.structs.replace(given, **changes, **_attributes(item))
+        changes: dict[str, Any] = {"id": item.id or given.id or new_id(), "subject": item.subject or given.subject}
+        return msgspec.structs.replace(given, **changes, **attributes)
     if isinstance(given, str):
         if item.type is not None and item.type != given:
             raise UsageError(f"two event types for one event: {given!r} and {item.type!r}")
-        return Event(item.id or "", given, item.subject, _data(item.data), **_attributes(item))
+        return Event(item.id or new_id(), given, item.subject, _data(item.data), **attributes)
     definition = definition_of(type(given))
     if definition is None:
         raise UsageError(
@@ -99,19 +102,19 @@ def _event(item: Item) -> Event:
     if item.data is not None:
         raise UsageError(f"{type(given).__qualname__} is the event's data already: pass no other")
     event_type = item.type or definition.type
-    if not definition.matches(event_type):
+    if item.type is not None and not definition.matches(event_type):
         raise UsageError(
             f"{type(given).__qualname__} is not declared for {event_type!r}, only for {', '.join(definition.types)}"
         )
     subject = item.subject or definition.subject_of(given)
-    return Event(item.id or "", event_type, subject, definition.encode(given), **_attributes(item))
+    return Event(item.id or new_id(), event_type, subject, definition.encode(given), **attributes)
 
 
-def _attributes(item: Item) -> dict[str, str]:
-    strange = sorted(set(item.attributes) - {"source", "time", "tenant", "traceparent"})
+def _attributes(given: Mapping[str, str]) -> dict[str, str]:
+    strange = sorted(set(given).difference(CLOUD_ATTRIBUTES))
     if strange:
         raise UsageError(f"an event has no attribute {strange[0]!r}: use source, time, tenant or traceparent")
-    return dict(item.attributes)
+    return dict(given)
 
 
 def _data(data: object) -> bytes:
@@ -120,18 +123,14 @@ def _data(data: object) -> bytes:
 
 
 def _check(event: Event, max_bytes: int) -> None:
-    if not event.type or len(event.type) > 200 or any(c.isspace() or not c.isprintable() for c in event.type):
-        raise UsageError(
-            f"event type {event.type[:100]!r} is not usable: 1 to 200 printable characters, no white space"
-        )
-    if event.type.startswith(RESERVED_PREFIX):
-        raise UsageError(f"event type {event.type!r} begins with {RESERVED_PREFIX!r}, which is reserved")
-    for name in ("id", "subject", "source", "time", "tenant", "traceparent"):
-        value: str = getattr(event, name) or ""
-        if len(value) > MAX_ID_CHARACTERS:
-            raise EventRejected(f"the event's {name} has {len(value)} characters: at most {MAX_ID_CHARACTERS}")
-        if not value.isascii() and value != value.encode("utf-8", "replace").decode():
-            raise EventRejected(f"the event's {name} holds half of a surrogate pair and has no UTF-8 form")
+    complaint = _complaint_about_type(event.type)
+    if complaint is not None:
+        raise UsageError(complaint)
+    check_names(event)
+    for name in CLOUD_ATTRIBUTES:
+        value: str | None = getattr(event, name)
+        if value is not None:
+            _check_attribute(name, value)
     if len(event.data) > max_bytes:
         raise EventRejected(
             f"the data of event {event.id} ({event.type}) has {len(event.data)} bytes, more than MAX_EVENT_BYTES"
@@ -140,6 +139,28 @@ def _check(event: Event, max_bytes: int) -> None:
     try:
         check_json(event.data)
         event.data.decode()
-        msgspec.json.decode(event.data, type=msgspec.Raw)
+        _any_json.decode(event.data)
     except (Unreadable, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise EventRejected(f"the data of event {event.id} ({event.type}) is not JSON: {error}") from error
+
+
+@lru_cache(1_000)
+def _complaint_about_type(event_type: str) -> str | None:
+    """Why a type cannot be published. Remembered: programs publish few types, and each character is looked at."""
+    if not 0 < len(event_type) <= 200 or any(c.isspace() or not c.isprintable() or c in "*#" for c in event_type):
+        shown = repr(event_type[:100])
+        return f"event type {shown} is not usable: 1 to 200 printable characters, no white space, '*' or '#'"
+    for prefix in (RESERVED_PREFIX, INTERNAL_PREFIX):
+        if event_type.startswith(prefix):
+            return f"event type {event_type!r} begins with {prefix!r}, which is reserved"
+    return None
+
+
+def _check_attribute(name: str, value: str) -> None:
+    if len(value) > MAX_ATTRIBUTE_CHARACTERS:
+        raise EventRejected(f"the event's {name} has {len(value)} characters: at most {MAX_ATTRIBUTE_CHARACTERS}")
+    if not value.isascii() and value != value.encode("utf-8", "replace").decode():
+        raise EventRejected(f"the event's {name} holds half of a surrogate pair and has no UTF-8 form")
+
+
+_any_json = msgspec.json.Decoder(msgspec.Raw)

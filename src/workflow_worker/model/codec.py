@@ -65,6 +65,15 @@ class PackedType(Generic[T]):
         return _read(self._decoder.decode, raw)
 
 
+def packed_decoder(of: type[T]) -> msgspec.msgpack.Decoder[T]:
+    """msgspec's own decoder of msgpack for a type: its errors are msgspec's.
+
+    Raises:
+        UsageError: The type cannot be decoded to.
+    """
+    return _made(msgspec.msgpack.Decoder, of)
+
+
 def check_json(raw: bytes) -> None:
     """Refuse, before any decoding, what is too big or nested too deep.
 
@@ -150,6 +159,8 @@ def _to_plain(value: object) -> Any:
 
 
 def _from_plain(of: type, value: Any) -> Any:
+    if of is object:
+        return value  # whatever it is, it is one: like Any
     validate = getattr(of, "model_validate", None)
     if validate is None:
         raise TypeError(f"there is no stored form of {of.__qualname__}")

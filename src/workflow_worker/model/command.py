@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from workflow_worker.model.event import Event
 from workflow_worker.model.failure import Failure
 
 
@@ -23,9 +24,13 @@ class StartAction(msgspec.Struct, frozen=True):
 
 
 class CancelAction(msgspec.Struct, frozen=True):
-    """Nobody waits for this action any more."""
+    """Nobody waits for this action any more. With `wait` somebody waits for its end: the attempt is cancelled, and how
+    it ended (also that it never began) must be recorded under `name` and `checksum`, whatever its policy says."""
 
     number: int
+    wait: bool = False
+    name: str = ""
+    checksum: int = 0
 
 
 class StartTimer(msgspec.Struct, frozen=True):
@@ -61,6 +66,25 @@ class SetState(msgspec.Struct, frozen=True):
     state: bytes
 
 
+class EmitEvent(msgspec.Struct, frozen=True):
+    """Publish a follow-up event with the commit, once: `number` is never given twice in a history.
+
+    `workflow` and `run` (both or neither) address it to one run; `delay_ms` holds it back.
+    """
+
+    number: int
+    event: Event
+    workflow: str | None = None
+    run: str | None = None
+    delay_ms: int = 0
+
+
+class MarkPatch(msgspec.Struct, frozen=True):
+    """Note in the history that ``wf.patched`` said yes, as an `EventReceived` of type ``ww.patch``."""
+
+    id: str
+
+
 class Complete(msgspec.Struct, frozen=True):
     """The workflow returned this encoded result. `unmatched` lists mail that nobody took."""
 
@@ -81,6 +105,12 @@ class Cancelled(msgspec.Struct, frozen=True):
     unmatched: tuple[str, ...] = ()
 
 
+class Restart(msgspec.Struct, frozen=True):
+    """Continue as new with this encoded input: the history begins again, with the mail at its head that nobody took."""
+
+    data: bytes
+
+
 class Suspend(msgspec.Struct, frozen=True):
     """The run cannot go on without a person: an unexpected error, or code that does not fit the history."""
 
@@ -95,8 +125,11 @@ Command = (
     | AddWait
     | RemoveWait
     | SetState
+    | EmitEvent
+    | MarkPatch
     | Complete
     | Fail
     | Cancelled
+    | Restart
     | Suspend
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class RandomSource(Protocol):
@@ -18,12 +18,29 @@ class RandomSource(Protocol):
         ...
 
 
+class Alarm(Protocol):
+    """A callback that waits for its time."""
+
+    def cancel(self) -> None:
+        """Never call it."""
+        ...
+
+
+class CallLater(Protocol):
+    """As `asyncio.loop.call_later`."""
+
+    def __call__(self, delay: float, callback: Callable[..., Any], /, *args: Any) -> Alarm:
+        """Call back in so many seconds."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The world as a worker or a client sees it.
 
     `monotonic` counts seconds, for deadlines; `now_ms` is the wall clock, for what people read; `fault` is called with
-    the name of each crash and pause point (RELIABILITY: ``commit.sent`` and so on), None in production.
+    the name of each crash and pause point (RELIABILITY: ``commit.sent`` and so on), None in production. `call_later`
+    stands in for the event loop's own where time is moved by hand.
     """
 
     monotonic: Callable[[], float]
@@ -32,3 +49,4 @@ class Environment:
     random: RandomSource
     new_id: Callable[[], str]
     fault: Callable[[str], None] | None = None
+    call_later: CallLater | None = None

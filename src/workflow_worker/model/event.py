@@ -25,13 +25,15 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     time: str | None = None
     tenant: str | None = None
     traceparent: str | None = None
+    origin: str | None = None
+    """Written by our own runs only: what a start event carries of its run's parent, see `model/internal.py`."""
 
     def fields(self) -> list[str | bytes]:
         """The stream entry's fields, flat: name, value, name, value."""
         flat: list[str | bytes] = ["id", self.id, "type", self.type]
         if self.subject is not None:
             flat += ("subject", self.subject)
-        for name in CLOUD_ATTRIBUTES:
+        for name in (*CLOUD_ATTRIBUTES, "origin"):
             value: str | None = getattr(self, name)
             if value is not None:
                 flat += (name, value)
@@ -51,6 +53,7 @@ def event_from_fields(entry_id: str, fields: Sequence[str]) -> Event:
         time=found.get("time"),
         tenant=found.get("tenant"),
         traceparent=found.get("traceparent"),
+        origin=found.get("origin"),
     )
 
 

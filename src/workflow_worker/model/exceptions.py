@@ -39,12 +39,34 @@ class StoreUnavailable(WorkflowWorkerError):
     """Redis did not answer, or not usefully; nobody's fault yet, and never an attempt of an action."""
 
 
+class StoreFull(WorkflowWorkerError):
+    """The server's memory is nearly used up: no event is taken that would start a run; nothing was added. Publish again
+    when there is room, with the same id."""
+
+
 class LeaseLost(WorkflowWorkerError):
     """Another session holds the run now; what this worker was about to write is void."""
 
 
 class Failed(WorkflowWorkerError):
     """Raised by an author's workflow to end its run as ``failed``: a business outcome, not an accident."""
+
+
+class RunTimeout(Failed):
+    """A run took longer than its workflow's ``timeout=``."""
+
+
+class ChildFailed(Failed):
+    """A child workflow did not complete. Not caught, it fails the parent too.
+
+    `run` is the child's full name, `status` how it ended (``failed``, ``cancelled``), `failure` what it failed with.
+    """
+
+    def __init__(self, run: str, status: str, failure: object) -> None:
+        super().__init__(f"child {run} {status}: {failure}")
+        self.run = run
+        self.status = status
+        self.failure = failure
 
 
 class ActionFailed(WorkflowWorkerError):
@@ -70,3 +92,11 @@ class ActionTimeout(TimeoutError):
 
 class Evicted(BaseException):
     """A run in memory is being destroyed; not an `Exception`, so that workflow code does not catch it by accident."""
+
+
+class ContinueAsNew(BaseException):
+    """Leaves a workflow that begins again with another input; not an `Exception`, as `Evicted` is not."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("the run continues as new")
+        self.data = data

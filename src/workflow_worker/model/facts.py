@@ -13,10 +13,11 @@ from workflow_worker.model.failure import Failure
 
 @dataclass(frozen=True, slots=True)
 class WorkerStarted:
-    """The worker's session is open; it takes work from now on."""
+    """The worker's session is open; it takes work from now on. `epoch` is the mark of the namespace that it found."""
 
     worker: str
     session: str
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,36 @@ class StoreBack:
 
     worker: str
     after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReplaced:
+    """A later session found another namespace than the one before: FLUSHALL, a restored backup, or another server.
+
+    `before` and `after` are the namespaces' epoch marks. What the worker remembered of runs is dropped, and it goes on
+    with what is there.
+    """
+
+    worker: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFilling:
+    """Redis uses more of its maxmemory than MEMORY_HIGH_WATER allows: events that would start a run are refused."""
+
+    worker: str
+    percent: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRelieved:
+    """Redis is below MEMORY_HIGH_WATER again."""
+
+    worker: str
+    percent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +143,20 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptHung:
+    """An attempt was given up and its body goes on: a thread cannot be stopped, and a coroutine may refuse to end.
+
+    Whatever it brings is ignored, and the run's next attempts have a higher fencing token.
+    """
+
+    worker: str
+    run: str
+    action: str
+    step: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptLogged:
     """A line that an author's action wrote with ``action.log``."""
 
@@ -151,6 +196,37 @@ class RunRested:
 
 
 @dataclass(frozen=True, slots=True)
+class RunStuck:
+    """Workflow code has not yielded for YIELD_LIMIT_MS; it is being interrupted, and its run suspended. `stack` is
+    where it was. Told by another thread than the worker's, which stands still."""
+
+    worker: str
+    run: str
+    for_ms: int
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunComplained:
+    """Errors in tasks of a run that nobody awaited; they change nothing, and are reported once per run and worker."""
+
+    worker: str
+    run: str
+    complaints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """An event became a dead letter when it was taken in. `run` is set when it was that run's copy."""
+
+    worker: str
+    dead_id: str
+    event_type: str
+    reason: str
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MailRejected:
     """An event did not fit its declared class; it is a dead letter now."""
 
@@ -179,23 +255,41 @@ class PartFailed:
     failure: Failure
 
 
+@dataclass(frozen=True, slots=True)
+class PartStalled:
+    """One loop of the worker has not moved for STALL_LIMIT_MS although the store answers others; the worker exits for
+    its supervisor."""
+
+    worker: str
+    part: str
+    for_ms: int
+
+
 Fact = (
     WorkerStarted
     | WorkerDraining
     | WorkerStopped
     | StoreLost
     | StoreBack
+    | StoreReplaced
+    | StoreFilling
+    | StoreRelieved
     | SessionLost
     | RunLeased
     | LeaseLost
     | AttemptStarted
     | AttemptEnded
+    | AttemptHung
     | AttemptLogged
     | EventProcessed
     | RunRested
+    | RunStuck
+    | RunComplained
+    | DeadLettered
     | MailRejected
     | CommitRefused
     | PartFailed
+    | PartStalled
 )
 
 Emit = Callable[[Fact], None]

@@ -20,8 +20,13 @@ NO_COMMIT = CommitId("")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")
 RESERVED_PREFIX = "wf."
+INTERNAL_PREFIX = "ww."
+"""Event types that only our own transitions and workflows send; addressed ones need no declaration."""
 MAX_NAME_BYTES = 500
-"""The longest `id`, `subject`, `workflow` or `run` of an event that is taken in: keys, indexes and logs hold them."""
+"""The longest `id`, `type`, `subject`, `workflow` or `run` of an event that is taken in, in bytes of UTF-8: keys,
+indexes and logs hold them."""
+ENVELOPE_BYTES = 16_384
+"""What an event's names and attributes may have besides MAX_EVENT_BYTES of data."""
 CANCEL_TYPE = "wf.cancel"
 """Event type of a cancel request in a mailbox; authors cannot declare types that begin with ``wf.``."""
 
@@ -70,6 +75,7 @@ def check_event_type(event_type: str) -> str:
             f"event type {event_type!r} is not usable: no white space, '*' only as the last part ('orders.*'),"
             " at most 200 characters"
         )
-    if event_type.startswith(RESERVED_PREFIX):
-        raise UsageError(f"event type {event_type!r} begins with {RESERVED_PREFIX!r}, which is reserved")
+    for prefix in (RESERVED_PREFIX, INTERNAL_PREFIX):
+        if event_type.startswith(prefix):
+            raise UsageError(f"event type {event_type!r} begins with {prefix!r}, which is reserved")
     return event_type

@@ -40,7 +40,11 @@ event that was rejected and sent again)."""
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store knows of one run, without its history. Instants are milliseconds since 1970."""
+    """What the store knows of one run, without its history. Instants are milliseconds since 1970.
+
+    `wake` is when its next timer is due, while no worker holds it. `waits` are the events of *other* subjects that it
+    waits for, as (type, subject); which events about its own subject it wants, only its code knows.
+    """
 
     ref: str
     workflow: str
@@ -59,3 +63,5 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     state: bytes | None = None
     result: bytes | None = None
     error: bytes | None = None
+    wake: int | None = None
+    waits: tuple[tuple[str, str], ...] = ()

@@ -17,13 +17,15 @@ from workflow_worker.model.exceptions import ConfigurationError
 MAX_WORKERS = 256
 _YEAR_MS = 31_536_000_000
 _PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://[^/\s@]*?:)\S*@")
-_PASSWORD_ARGUMENT = re.compile(r"([?&]password=)[^&\s]*", re.IGNORECASE)
-_URL = r"(redis|rediss)://[^\s/]+(/[^\s]*)?|unix://[^\s]+"
+_NO_PORT = re.compile(r"(://[^/\s@:\[]*:)(?!\d+[.:;)'\"]?(?:[/?,\s]|$))[^/?\s@]+(?![^/?\s]*@)")
+"""A URL that ends where its password does, for want of ``@host``: what stands where a port should be is none."""
+_PASSWORD_ARGUMENT = re.compile(r"([?&](?:[a-z]+_)?password=)[^&\s]*", re.IGNORECASE)
+_URL = r"rediss?(\+sentinel)?://[^\s/]+(/[^\s]*)?|unix://[^\s]+"
 
 
 def without_password(text: str) -> str:
     """The same text, with the password of every URL in it replaced by ``***``."""
-    return _PASSWORD_ARGUMENT.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
+    return _PASSWORD_ARGUMENT.sub(r"\1***", _NO_PORT.sub(r"\1***", _PASSWORD.sub(r"\1***@", text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,11 @@ class Settings:
         None,
         Variable(
             "REDIS_URL",
-            "The Redis or Valkey server; unset, an embedded server starts by itself, for development.",
+            "The Redis or Valkey server, or the sentinels that know it; unset, an embedded server starts by itself, for"
+            " development.",
             shape=_URL,
-            hint="redis://[user:password@]host[:port][/db], rediss://… for TLS, or unix:///path",
+            hint="redis://[user:password@]host[:port][/db], rediss://… for TLS, unix:///path, or"
+            " redis+sentinel://[user:password@]host[:port],…/name[/db] (rediss+sentinel://… for TLS)",
             default="unset: embedded",
             secret=False,
         ),
@@ -162,6 +166,9 @@ class Settings:
     stall_limit_ms: int = _number(
         30_000, "STALL_LIMIT_MS", 1_000, 3_600_000, "ms", "A worker whose event loop stands still so long is replaced."
     )
+    yield_limit_ms: int = _number(
+        2_000, "YIELD_LIMIT_MS", 100, 600_000, "ms", "A run whose code does not yield so long is suspended."
+    )
     early_event_ttl_ms: int = _number(
         86_400_000, "EARLY_EVENT_TTL_MS", 1_000, _YEAR_MS, "ms", "How long an event waits for a run of its subject."
     )
@@ -173,6 +180,14 @@ class Settings:
     max_event_bytes: int = _number(262_144, "MAX_EVENT_BYTES", 256, 16_777_216, "bytes", "Largest data of an event.")
     max_takeovers: int = _number(
         3, "MAX_TAKEOVERS", 1, 1_000, "", "A run that lost so many workers in a row without progress is suspended."
+    )
+    memory_high_water: int = _number(
+        85,
+        "MEMORY_HIGH_WATER",
+        0,
+        100,
+        "%",
+        "Above so much of Redis' maxmemory, events that would start a run are refused; 0 switches this off.",
     )
     shutdown_grace_ms: int = _number(
         30_000, "SHUTDOWN_GRACE_MS", 0, 3_600_000, "ms", "Time to finish or hand back at shutdown, before the kill."
@@ -235,7 +250,9 @@ class Settings:
         found = [self.api_token]
         if self.redis_url is not None:
             parts = urlsplit(self.redis_url)
-            found += [parts.password, unquote(parts.password or ""), *parse_qs(parts.query).get("password", [])]
+            found += [parts.password, unquote(parts.password or "")]
+            for option, values in parse_qs(parts.query).items():
+                found += values if option.endswith("password") else []
         return tuple(dict.fromkeys(secret for secret in found if secret))
 
     def __str__(self) -> str:
@@ -253,7 +270,11 @@ class Settings:
         if self.redis_url is None:
             return
         try:
-            _ = urlsplit(self.redis_url).port
+            parts = urlsplit(self.redis_url)
+            if not parts.scheme.endswith("+sentinel"):
+                _ = parts.port
+            elif any(int(port) > 65_535 for port in re.findall(r":([0-9]+)(?:,|$)", parts.netloc.rpartition("@")[2])):
+                raise ValueError("port out of range")
         except ValueError:
             # Not chained: its message quotes what stands where the port should be, perhaps a piece of the password.
             raise variable_of("redis_url").refusal(self.redis_url) from None

@@ -32,6 +32,15 @@ class VitalSigns:
         "loop_at",
         "loop_lag",
         "renewed_at",
+        "answering_since",
+        "intake_since",
+        "commit_since",
+        "errand_since",
+        "tick_since",
+        "store_replaced_at",
+        "store_memory",
+        "hanging",
+        "undead",
         "executing",
         "held",
         "processed",
@@ -50,11 +59,14 @@ class VitalSigns:
         "sessions_lost",
         "store_errors",
         "commits",
+        "hung",
         "latency_sum",
         "latency_buckets",
     )
 
     SCALARS = __slots__[:-1]
+    COUNTS = SCALARS[SCALARS.index("processed") :]
+    """Numbers that only rise; the scalars before them are instants and states."""
 
     def __init__(self) -> None:
         self.phase = int(WorkerPhase.STARTING)
@@ -67,6 +79,24 @@ class VitalSigns:
         """How late the loop's last timer was."""
         self.renewed_at = 0
         """Last successful renewal of the session."""
+        self.answering_since = 0
+        """Since when the store has answered somebody in this worker without a longer silence; 0 while it does not."""
+        self.intake_since = 0
+        """When the intake's present turn began (plan, sleep, ingest); 0 while it has nothing to do."""
+        self.commit_since = 0
+        """When the commit under way began, 0 without one; in the same way:"""
+        self.errand_since = 0
+        """Loads and hand backs."""
+        self.tick_since = 0
+        """Moving what is due."""
+        self.store_replaced_at = 0
+        """When a session found another namespace than the one before it (FLUSHALL, another server)."""
+        self.store_memory = 0
+        """Percent of its maxmemory that the store used at the last tick; 0 while that is not known."""
+        self.hanging = 0
+        """Bodies of given up attempts that run on now."""
+        self.undead = 0
+        """Coroutines of workflows that refused to end when their run left memory."""
         self.executing = 0
         """Runs executing now: the health report's activeEvents."""
         self.held = 0
@@ -78,6 +108,7 @@ class VitalSigns:
         self.duplicates = 0
         self.early = 0
         self.dead = 0
+        """Dead letters made by what this worker took in or recorded."""
         self.ingested = 0
         self.runs_ended = 0
         self.attempts = 0
@@ -88,6 +119,8 @@ class VitalSigns:
         self.sessions_lost = 0
         self.store_errors = 0
         self.commits = 0
+        self.hung = 0
+        """Attempts that were given up while their bodies went on."""
         self.latency_sum = 0
         self.latency_buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)
 

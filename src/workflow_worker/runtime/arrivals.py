@@ -20,6 +20,14 @@ class DeclaredEvents(Protocol):
         """The types declared for a class; one may be a prefix pattern such as ``orders.*``."""
         ...
 
+    def outgoing(self, value: object, subject: str | None) -> Event:
+        """An object of a declared class as an event to emit.
+
+        Raises:
+            UsageError: Its class is not declared.
+        """
+        ...
+
     def decode(self, event: Event, event_class: type | None = None) -> object:
         """The event as an instance of its class.
 
@@ -54,6 +62,8 @@ class Arrivals:
     to it), except those about a subject that some wait of this run has named: these came for that wait.
     """
 
+    __slots__ = ("_events", "_kept", "_named", "_own", "_told", "_waits", "_wanted")
+
     def __init__(self, own_subject: str | None, events: DeclaredEvents) -> None:
         self._own = own_subject
         self._events = events
@@ -73,12 +83,29 @@ class Arrivals:
         """Whether any code waits for an event."""
         return bool(self._waits)
 
+    @property
+    def awaited_classes(self) -> tuple[tuple[type, ...], ...]:
+        """The event classes of each wait, oldest first."""
+        return tuple(tuple(event_class for event_class, _ in wait.choices) for wait in self._waits)
+
     def deliver(self, entry: str, event: Event) -> None:
         """Give an event to the oldest wait that it answers, or keep it."""
         for wait in self._waits:
             if self._answer(wait, event):
                 return
         self._kept[entry] = event
+
+    @property
+    def kept(self) -> tuple[tuple[str, Event], ...]:
+        """Mail that nobody took, with its entries, in order."""
+        return tuple(self._kept.items())
+
+    def take_all(self, wanted: EventWait) -> list[Event]:
+        """Take out all kept events of the classes of a wait that is not opened."""
+        found = [(entry, event) for entry, event in self._kept.items() if wanted.class_for(event.type) is not None]
+        for entry, _ in found:
+            del self._kept[entry]
+        return [event for _, event in found]
 
     def open(self, wait: EventWait) -> None:
         """A wait begins; the oldest kept event that fits answers it at once."""

@@ -12,13 +12,15 @@ from workflow_worker.model.ids import RunRef
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """The run that the code is part of. `ref` is ``<workflow>:<id>``; `started_at` is in UTC."""
+    """The run that the code is part of. `ref` is ``<workflow>:<id>``; `started_at` is in UTC; `records` counts what
+    the history holds so far, the same in every replay: continue as new before it is long."""
 
     ref: RunRef
     workflow: str
     id: str
     subject: str | None
     started_at: datetime
+    records: int = 0
 
 
 class Chance:

@@ -15,11 +15,22 @@ from typing import Any
 
 import msgspec
 
-from workflow_worker.model.command import Cancelled, Command, Complete, Fail, SetState, Suspend
+from workflow_worker.model.command import (
+    Cancelled,
+    Command,
+    Complete,
+    EmitEvent,
+    Fail,
+    Restart,
+    StartTimer,
+    Suspend,
+)
+from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import NonDeterminism, UsageError
-from workflow_worker.model.failure import ErrorKind, Failure, describe, rebuild
+from workflow_worker.model.failure import ErrorKind, Failure, describe
 from workflow_worker.model.ids import RunRef, split_run_ref
 from workflow_worker.model.instants import from_ms
+from workflow_worker.model.internal import PATCH, is_internal
 from workflow_worker.model.record import (
     ActionCompleted,
     ActionParked,
@@ -30,21 +41,31 @@ from workflow_worker.model.record import (
     Record,
     RunResumed,
     RunStarted,
+    RunSuspended,
     TimerFired,
 )
 from workflow_worker.runtime import ordering, waiting
 from workflow_worker.runtime.arrivals import Arrivals, DeclaredEvents
+from workflow_worker.runtime.children import Startable
 from workflow_worker.runtime.closing import Graveyard, close_loop
 from workflow_worker.runtime.context import Chance, RunInfo
+from workflow_worker.runtime.correspondence import Correspondence
+from workflow_worker.runtime.ending import Ending
 from workflow_worker.runtime.futures import Call
+from workflow_worker.runtime.guarded import Guard, guarded_call
 from workflow_worker.runtime.ledger import Ledger
 from workflow_worker.runtime.loop import Loop
-from workflow_worker.runtime.matching import ActionRecord, call_at, timer_at
+from workflow_worker.runtime.matching import check, settle
 from workflow_worker.runtime.nesting import enter, leave, running
 from workflow_worker.runtime.outcome import deadlock, mismatch, outcome_of
 from workflow_worker.runtime.places import here, waiting_at
+from workflow_worker.runtime.published import Published
+from workflow_worker.runtime.updates import Updates
 
-__all__ = ["DeclaredEvents", "Execution", "current_execution"]
+__all__ = ["LONG_HISTORY", "DeclaredEvents", "Execution", "current_execution"]
+
+LONG_HISTORY = 10_000
+"""Records from which on a run is complained about: each replay of it takes a tenth of a second and more."""
 
 
 class Execution:
@@ -52,6 +73,27 @@ class Execution:
 
     Not thread-safe; one thread at a time feeds or closes it. It must be closed when it is dropped unfinished.
     """
+
+    # Most runs change none of these, and a run costs microseconds: they stand here once for all.
+    finished = False
+    """Whether a final command (complete, fail, cancelled, restart, suspend) was given; only `close` is useful then. A
+    deadlocked run asks to be suspended too, but is not finished: a cancel still helps it."""
+    records: int
+    """How many records were fed so far; another thread may read it to see whether a replay makes progress."""
+    workflow: Startable[Any] | None = None
+    """The workflow that it is a run of; told by the code that starts it."""
+    _task: asyncio.Task[Any] | None = None
+    _letters: Correspondence | None = None
+    _published: Published | None = None
+    _history: Sequence[Record] = ()
+    _uncounted = 0
+    _python = ""
+    _time_limit = 0
+    _limit_told = False
+    _ending: Ending | None = None
+    _ended = False
+    _outcome: Sequence[Command] = ()
+    _deadlock_told = False
 
     def __init__(
         self,
@@ -80,26 +122,16 @@ class Execution:
         self.ref = ref
         self.subject = subject
         self.started_at = started_at
-        self.finished = False
-        """Whether a final command (complete, fail, cancelled, suspend) was given; only `close` is useful then. A
-        deadlocked run asks to be suspended too, but is not finished: a cancel still helps it."""
         self.records = 0
-        """How many records were fed so far; another thread may read it to see whether a replay makes progress."""
         self._main = main
         self._encode = encode
         self._graveyard = Graveyard() if graveyard is None else graveyard
         self._ledger = Ledger()
         self._loop = Loop(self._ledger, started_at, self, zlib.crc32(seed.encode()) % 2**18 << 12)
         self._arrivals = Arrivals(subject, events)
+        self.events = events
         self._chance = Chance(seed)
-        self._task: asyncio.Task[Any] | None = None
-        self._python = ""
-        self._cancel_requested = False
-        self._ended = False
-        self._state: dict[str, Any] = {}
-        self._new_state: bytes | None = None
-        self._outcome: list[Command] = []
-        self._deadlock_told = False
+        self._seed = seed
 
     # the worker's side
 
@@ -119,8 +151,11 @@ class Execution:
         outer = enter(loop, loop.finalize)
         try:
             if self._task is None:
+                self._history = _history_of(records)
                 self._start()
             self._deliver_all(records)
+            if self._history and self._letters is not None and type(records[-1]) not in _TURNS:
+                self._letters.outbox.next_record(replayed=True)
         except NonDeterminism as error:
             self._suspend(mismatch(error, self.records, self._python, self.stack()))
         except KeyboardInterrupt:
@@ -130,6 +165,8 @@ class Execution:
             self._suspend(describe(error, ErrorKind.PERMANENT))
         finally:
             leave(outer)
+            if self._history:
+                self._history = ()
         return self._commands()
 
     def outstanding(self) -> list[Command]:
@@ -139,7 +176,12 @@ class Execution:
         """
         if self.finished:
             return []
-        return [*self._ledger.outstanding(), *self._arrivals.outstanding()]
+        limit = [StartTimer(0, self._time_limit)] if self._time_limit else []
+        return [*limit, *self._ledger.outstanding(), *self._arrivals.outstanding()]
+
+    def leave_behind(self) -> list[EmitEvent]:
+        """What a run sends to others that is ended from outside, without its code: children end, locks are free."""
+        return [] if self._letters is None else self._letters.leave()
 
     def close(self) -> None:
         """Destroy the run in memory, without effect outside it; may be repeated. What refuses to end is buried."""
@@ -147,6 +189,8 @@ class Execution:
             return
         close_loop(self._loop, self._graveyard)
         self._arrivals.silence()
+        if self._letters is not None or self._published is not None:
+            self._letters = self._published = None
         task, self._task = self._task, None
         if task is not None and task.done() and not task.cancelled():
             error = task.exception()
@@ -159,26 +203,46 @@ class Execution:
         return self._ledger.pending.keys()
 
     @property
+    def awaited_events(self) -> tuple[tuple[type, ...], ...]:
+        """The classes of each ``wf.wait_for`` that the code is at, oldest first."""
+        return self._arrivals.awaited_classes
+
+    @property
     def unmatched(self) -> tuple[str, ...]:
         """Entries of the mail that no ``wait_for`` took, in order."""
         return self._arrivals.unmatched
 
     @property
+    def unmatched_mail(self) -> tuple[tuple[str, Event], ...]:
+        """The same with the events themselves."""
+        return self._arrivals.kept
+
+    @property
     def complaints(self) -> tuple[str, ...]:
-        """What asyncio had to say, such as errors that nobody awaited; at most twenty."""
-        return tuple(self._loop.complaints)
+        """What is wrong though the run goes on: errors that nobody awaited, at most twenty; a history that is long."""
+        found = self._loop.complaints
+        if self.records < LONG_HISTORY:
+            return tuple(found) if found else ()
+        return (*found, f"the history has over {LONG_HISTORY} records: use wf.continue_as_new, or several runs")
 
     def stack(self) -> tuple[str, ...]:
         """Where each task waits: its name and the author's lines, outermost first; for reports."""
         found: list[str] = []
         for task in self._loop.live_tasks():
             lines = waiting_at(task.get_coro())
-            found.append(f"{task.get_name()}: {' > '.join(lines) if lines else 'not started'}")
+            found.append(f"{task.path}: {' > '.join(lines) if lines else 'not started'}")
         return tuple(found)
 
     # the code's side
 
-    def call(self, name: str, arguments: bytes, decode: Callable[[bytes], Any], options: object | None) -> Call[Any]:
+    def call(
+        self,
+        name: str,
+        arguments: bytes,
+        decode: Callable[[bytes], Any],
+        options: object | None,
+        guarded: Guard | None = None,
+    ) -> Call[Any]:
         """Call an action from the run's code: numbered now, awaited later.
 
         Args:
@@ -186,12 +250,13 @@ class Execution:
             arguments: Its encoded arguments; their checksum is part of what a replay compares.
             decode: Reads a recorded result.
             options: What the call changes of the action's policy; handed on as it is.
+            guarded: Make a `GuardedCall`, whose end is recorded even when it is given up; ``wait``: and awaited.
 
         Raises:
             Evicted: The run is being destroyed in memory.
         """
         loop = self._loop
-        call: Call[Any] = Call(loop=loop)
+        call: Call[Any] = Call(loop=loop) if guarded is None else guarded_call(loop, guarded == "wait")
         call.ledger = ledger = self._ledger
         call.name = name
         call.arguments = arguments
@@ -215,12 +280,52 @@ class Execution:
         return waiting.wait_for(self._loop, self._arrivals, classes, subject, timeout, default)
 
     def publish_state(self, fields: dict[str, Any]) -> None:
-        """Merge fields into the run's published state. Encoded here, so that an error shows at the author's line."""
+        """Merge fields into the run's published state."""
+        if not self._loop.dead:
+            self.published.merge(fields)
+
+    def limit_time(self, limit_ms: int) -> None:
+        """Cancel the code so long after the run's start; it fails then. Not numbered: a limit may come and go."""
+        self._time_limit = self.started_at + limit_ms
+
+    def shelter(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run work that no cancel stops: the run does not end before it is done."""
+        task = self._loop.create_task(work, name=name)
+        self.ending.shelter(task)
+        return task
+
+    @property
+    def ending(self) -> Ending:
+        """Decides how the run ends."""
+        if self._ending is None:
+            self._ending = Ending(self._loop, self._encode)
+        return self._ending
+
+    @property
+    def letters(self) -> Correspondence:
+        """What the run's code sends to other runs.
+
+        Raises:
+            Evicted: The run is being destroyed in memory.
+        """
         if self._loop.dead:
-            return
-        merged = {**self._state, **fields}
-        self._new_state = self._encode(merged)
-        self._state = merged
+            self._loop.refuse()
+        if self._letters is None:
+            self._letters = Correspondence(self._loop, self.ref, self._seed, self.events)
+        return self._letters
+
+    @property
+    def published(self) -> Published:
+        """What the run shows to the world."""
+        if self._published is None:
+            self._published = Published(
+                self._encode, lambda: Updates(self._loop, self._arrivals, self.events, self._encode)
+            )
+        return self._published
+
+    def patched(self, patch: str) -> bool:
+        """Whether the code takes its changed way; see `wf.patched`."""
+        return self.published.patches.ask(patch, self._history)
 
     @property
     def now_ms(self) -> int:
@@ -235,7 +340,8 @@ class Execution:
     def info(self) -> RunInfo:
         """What the code may know of its run."""
         workflow, run_id = split_run_ref(self.ref)
-        return RunInfo(self.ref, workflow, run_id, self.subject, from_ms(self.started_at))
+        records = self.records - self._uncounted
+        return RunInfo(self.ref, workflow, run_id, self.subject, from_ms(self.started_at), records)
 
     # private
 
@@ -249,67 +355,71 @@ class Execution:
         self._run()
 
     def _deliver_all(self, records: Sequence[Record]) -> None:
-        loop = self._loop
+        loop, pending = self._loop, self._ledger.pending
         for record in records:
             self.records += 1
             if record.at > loop.now_ms:
                 loop.now_ms = record.at
-            if isinstance(record, EventReceived):
-                self._arrivals.deliver(record.entry, record.event)
+            letters = self._letters
+            if letters is not None and not letters.outbox.empty and type(record) not in _TURNS:
+                letters.outbox.next_record(bool(self._history))
+            if type(record) is ActionCompleted and not self.finished:
+                # by far the most frequent record; what does not fit goes the long way, which says why
+                step: Any = pending.get(record.number)
+                if type(step) is Call and step.checksum == record.checksum and step.name == record.name:
+                    del pending[record.number]
+                    step.complete(record.result)
+                else:
+                    self._deliver(record)
+            elif type(record) is EventReceived:
+                self._receive(record)
                 self._deadlock_told = False
             elif self.finished:
-                self._check(record)
+                # Of steps that the code had made; else the function ended too early.
+                if self._ended:
+                    check(record, self._ledger)
             else:
                 self._deliver(record)
             if not self.finished:
                 self._run()
 
-    def _check(self, record: Record) -> None:
-        """Records after the end must be of steps that the code had made; else the function ended too early."""
-        match record:
-            case ActionCompleted() | ActionRaised() | AttemptFailed() | ActionParked() if self._ended:
-                call_at(record, self._ledger)
-            case TimerFired() if self._ended:
-                timer_at(record, self._ledger)
-            case _:
-                pass
+    def _receive(self, record: EventReceived) -> None:
+        event = record.event
+        if is_internal(event.type):
+            if event.type == PATCH:
+                self._uncounted += 1
+            elif not self.finished or self._ended:
+                self.letters.deliver(event)
+        elif self.finished or self._handlers is None or not self._handlers.take(event):
+            self._arrivals.deliver(record.entry, event)
+
+    @property
+    def _handlers(self) -> Updates | None:
+        return None if self._published is None else self._published.handles
 
     def _deliver(self, record: Record) -> None:
         match record:
-            case ActionCompleted() | ActionRaised() | AttemptFailed() | ActionParked():
-                call = call_at(record, self._ledger)
-                if call is not None:
-                    self._deliver_to(call, record)
-            case TimerFired():
-                timer = timer_at(record, self._ledger)
-                if timer is not None:
-                    del self._ledger.pending[record.number]
-                    self._loop.fire(timer)
+            case TimerFired(number=0):
+                assert self._task is not None
+                self.ending.timed_out, self._time_limit = True, 0
+                self._task.cancel()
+            case ActionCompleted() | ActionRaised() | AttemptFailed() | ActionParked() | TimerFired():
+                settle(record, self._loop)
             case CancelRequested():
-                self._cancel_requested = True
+                self.ending.cancel_requested = True
                 self._deadlock_told = False
                 assert self._task is not None
                 self._task.cancel()
             case RunResumed():
+                self._uncounted += 1
                 self._ledger.resume()
                 self._deadlock_told = False
             case RunStarted():
                 self._python = record.python
+                self._uncounted += 1
             case _:
-                pass  # RunSuspended sets the time; end records are the trace of commands that were obeyed
-
-    def _deliver_to(self, call: Call[Any], record: ActionRecord) -> None:
-        match record:
-            case ActionCompleted():
-                del self._ledger.pending[record.number]
-                call.complete(record.result)
-            case ActionRaised():
-                del self._ledger.pending[record.number]
-                call.set_exception(rebuild(record.failure))
-            case AttemptFailed():
-                call.attempts, call.due = record.attempt, record.due
-            case ActionParked():
-                call.attempts, call.due = record.attempts, 0
+                # RunSuspended sets the time; end records are the trace of commands that were obeyed.
+                self._uncounted += 1
 
     def _run(self) -> None:
         self._loop.drain()
@@ -318,48 +428,71 @@ class Execution:
             self._conclude(task)
 
     def _conclude(self, task: asyncio.Task[Any]) -> None:
-        """The workflow function is over: decide the outcome; then cancel what it left behind, as `asyncio.run` does."""
-        outcome = outcome_of(task, self._encode, self._cancel_requested)
+        """The workflow function is over; the run is, when what it left behind is."""
+        if self._ending is None and not self._loop.live_tasks():
+            outcome = outcome_of(task, self._encode)  # of nearly all runs; the rest is only for the others
+        else:
+            outcome = self.ending.decide(task)
         if isinstance(outcome, Suspend):
-            # A person decides how this goes on; clean-up code must not run before they have.
             self._suspend(outcome.failure)
-            return
-        for other in self._loop.live_tasks():
-            other.cancel()
-        self._loop.drain()
-        self.finished = self._ended = True
-        self._outcome = [*self._ledger.stops(), outcome]
+        elif outcome is not None:
+            self.finished = self._ended = True
+            emits = self.leave_behind() if self._letters is not None else ()
+            self._outcome = (*self._ledger.stops(), *emits, outcome)
 
     def _suspend(self, failure: Failure) -> None:
         self.finished = True
-        self._outcome = [Suspend(failure)]
+        if self._letters is not None:
+            self._letters.outbox.withhold()
+        self._outcome = (Suspend(failure),)
 
     def _commands(self) -> list[Command]:
         if self.finished:
             return self._last_commands()
         ledger, arrivals = self._ledger, self._arrivals
         found: list[Command] = []
+        if self._time_limit and not self._limit_told:
+            self._limit_told = True
+            found.append(StartTimer(0, self._time_limit))
         found += ledger.commands()
         found += arrivals.commands()
-        if self._new_state is not None:
-            found.append(self._told_state())
-        if not ledger.pending and not self._deadlock_told and not arrivals.awaited:
+        if self._letters is not None:
+            found += self._letters.outbox.commands()
+        if self._published is not None:
+            found += self._published.commands()
+        if not ledger.pending and not self._deadlock_told and not self._can_be_reached():
             self._deadlock_told = True
             found.append(deadlock(self.stack()))
         return found
 
-    def _last_commands(self) -> list[Command]:
-        found, self._outcome = self._outcome, []
-        if self._new_state is not None:
-            found.insert(max(0, len(found) - 1), self._told_state())
-        if found and isinstance(found[-1], Complete | Fail | Cancelled) and self.unmatched:
-            found[-1] = msgspec.structs.replace(found[-1], unmatched=self.unmatched)
-        return found
+    def _can_be_reached(self) -> bool:
+        """Whether an event can move code that waits for no step."""
+        if self._arrivals.awaited or (self._handlers is not None and self._handlers.expected):
+            return True
+        return self._letters is not None and self._letters.locks.keeping
 
-    def _told_state(self) -> SetState:
-        state, self._new_state = self._new_state, None
-        assert state is not None
-        return SetState(state)
+    def _last_commands(self) -> list[Command]:
+        found, self._outcome = list(self._outcome), ()
+        before: list[Command] = [] if self._published is None else [*self._published.commands()]
+        if self._letters is not None:
+            before += self._letters.leave() if self._ended else self._letters.outbox.commands()
+        if not found:
+            return before
+        last = found.pop()
+        if isinstance(last, Complete | Fail | Cancelled) and self.unmatched:
+            last = msgspec.structs.replace(last, unmatched=self.unmatched)
+        elif isinstance(last, Restart):
+            before += self._arrivals.commands()
+        return [*found, *before, last]
+
+
+def _history_of(records: Sequence[Record]) -> Sequence[Record]:
+    """The records if they are a history that code has gone through: its first commit has said so."""
+    return records if records and any(type(record) is RunStarted for record in records) else ()
+
+
+_TURNS = (RunSuspended, RunResumed)
+"""Records that no code has written or seen: after them a run may go on with mended code."""
 
 
 def current_execution() -> Execution | None:

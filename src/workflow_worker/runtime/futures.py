@@ -9,10 +9,12 @@ from typing import Any, TypeVar, cast
 
 from workflow_worker.model.command import CancelAction, CancelTimer, StartAction, StartTimer
 from workflow_worker.model.exceptions import UsageError
+from workflow_worker.model.failure import Failure, rebuild
 from workflow_worker.runtime.ledger import Ledger
 from workflow_worker.runtime.places import Place, show
 
 R = TypeVar("R")
+Scope = tuple[str, "Scope | None"]
 
 
 class NumberedFuture(asyncio.Future[R]):
@@ -32,15 +34,26 @@ class NumberedTask(asyncio.Task[R]):
     The number must be set between ``__new__`` and ``__init__``: the C initialiser already hashes the task.
     """
 
-    __slots__ = ("context", "number", "owed")
+    __slots__ = ("context", "number", "owed", "parent")
 
     context: Context
     number: int
+    parent: Scope | None
+    """The names of the tasks that started this one, innermost first: a pair of name and the rest."""
     owed: bool
     """Whether a cancel that a task group kept back is still to be delivered."""
 
     def __hash__(self) -> int:
         return self.number
+
+    @property
+    def path(self) -> str:
+        """The names of the tasks that led to this one, and its own: ``main/task-2``."""
+        names, rest = [self.get_name()], self.parent
+        while rest is not None:
+            names.append(rest[0])
+            rest = rest[1]
+        return "/".join(reversed(names))
 
     def cancel_again(self) -> None:
         """Deliver a cancel, counted already, at the task's next ``await``; to be called by the task itself.
@@ -93,7 +106,7 @@ class Call(NumberedFuture[R]):
     due: int
     place: Place | None
 
-    def start(self) -> StartAction:
+    def start(self) -> StartAction | CancelAction:
         """The command that asks for the action, with what the history knows of its attempts."""
         return StartAction(
             self.number, self.name, self.arguments, self.checksum, self.attempts, self.due, options=self.options
@@ -117,6 +130,15 @@ class Call(NumberedFuture[R]):
             self.set_exception(unreadable)
         else:
             self.set_result(value)
+
+    def fail(self, failure: Failure) -> None:
+        """Deliver a recorded error, as it was or as near as can be."""
+        self.set_exception(rebuild(failure))
+
+    def park(self, failure: Failure, attempts: int) -> None:
+        """The action failed for good, and the run is suspended at it."""
+        del failure
+        self.attempts, self.due = attempts, 0
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give the call up; a record of it that comes later is ignored."""

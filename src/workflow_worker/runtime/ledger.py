@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from workflow_worker.model.command import CancelAction, CancelTimer, StartAction, StartTimer
 from workflow_worker.runtime.places import Place
 
+_Started = list[StartAction | StartTimer | CancelAction]
+"""What steps with commands of their own say at the start."""
+
 
 class Step(Protocol):
-    """Something with a number that a record of the history will settle: an action's call or a timer."""
+    """Something with a number that a record of the history will settle: an action's call, a timer, a child, a lock.
+
+    Children and locks are asked for by events, which the `Outbox` sends; they have no commands of their own.
+    """
 
     number: int
     place: Place | None
 
-    def start(self) -> StartAction | StartTimer:
-        """The command that asks for it."""
+    def start(self) -> StartAction | StartTimer | CancelAction | None:
+        """The command that asks for it; of one that was given up and whose end somebody waits for, that wish."""
         ...
 
-    def stop(self) -> CancelAction | CancelTimer:
+    def stop(self) -> CancelAction | CancelTimer | None:
         """The command that takes it back."""
         ...
 
@@ -59,6 +65,20 @@ class Ledger:
         self.pending[number] = step
         self._new.append(step)
 
+    def add_mailed(self, step: Step) -> None:
+        """Give a number to a step that an event asks for: the worker is not told of it by a command."""
+        step.number = number = self.take_number()
+        self.pending[number] = step
+
+    def take_number(self) -> int:
+        """The next number, for what no record will settle: it moves all later ones, so a replay notices it."""
+        self.number = number = self.number + 1
+        return number
+
+    def was_asked(self, step: Step) -> bool:
+        """Whether a worker may have been told of the step: the run has been at rest since it was made."""
+        return step.number <= self._reached
+
     def abandon(self, step: Step) -> None:
         """Nobody waits for this step any more; does nothing if it is settled."""
         number = step.number
@@ -67,7 +87,17 @@ class Ledger:
         if number <= self._reached:
             self.gone[number] = step
         if number <= self._told:
-            self._stops.append(step.stop())
+            stop = step.stop()
+            if stop is not None:
+                self._stops.append(stop)
+
+    def hold(self, step: Step, wish: CancelAction) -> None:
+        """The code gave this step up, but somebody waits for the record of its end: it stays pending until then.
+
+        If the worker was not told of it yet, `Step.start` says the same.
+        """
+        if step.number <= self._told:
+            self._stops.append(wish)
 
     def idle(self) -> None:
         """The run came to rest: from here on a worker may have been told of every number so far.
@@ -83,7 +113,8 @@ class Ledger:
             found += self._stops
             self._stops.clear()
         if self._new:
-            found += [step.start() for step in self._new if step.number in self.pending]
+            pending = self.pending
+            found += cast("_Started", [step.start() for step in self._new if step.number in pending])
             self._new.clear()
             self._told = self.number
         return found
@@ -97,9 +128,10 @@ class Ledger:
         self._new.clear()
         return found
 
-    def outstanding(self) -> list[StartAction | StartTimer]:
+    def outstanding(self) -> list[StartAction | StartTimer | CancelAction]:
         """All that is pending, told before or not."""
-        return [step.start() for step in self.pending.values()]
+        found = [step.start() for step in self.pending.values()]
+        return [command for command in found if command is not None]
 
     def resume(self) -> None:
         """A person let the run go on: attempts are counted from none again, and none is put off."""

@@ -143,6 +143,8 @@ class Loop(asyncio.AbstractEventLoop):
         task.number = self._base + number
         task.context = context
         task.owed = False
+        starter: Any = asyncio.current_task(self) if self._tasks else None
+        task.parent = None if starter is None else (starter.get_name(), starter.parent)
         # asyncio's own default name counts all tasks of the process
         _init_task(task, coro, loop=self, name=name or f"task-{number}", context=context)
         self._tasks.append(task)
@@ -160,8 +162,9 @@ class Loop(asyncio.AbstractEventLoop):
         if self.dead or len(self.complaints) >= _COMPLAINTS_KEPT:
             return
         subject = context.get("future") or context.get("task")
-        place = f" at {show(subject.place)}" if isinstance(subject, Call) else ""
-        name = subject.get_name() if isinstance(subject, Call | asyncio.Task) else ""
+        named = getattr(subject, "get_name", None)
+        place = f" at {show(getattr(subject, 'place', None))}" if hasattr(subject, "place") else ""
+        name = named() if named is not None else ""
         error = context.get("exception")
         self.complaints.append(f"{context.get('message', '')}: {name}{place}: {error!r}")
 

@@ -23,6 +23,12 @@ Outer = tuple[Any, Any, Any, bool]
 """What was in force before: running loop, current task, hooks for async generators, garbage collection."""
 
 
+inside: Any = None
+"""The run's loop whose code executes now, for a watchdog in another thread; None in between."""
+profile: Any = None
+"""In tests: a function for `sys.setprofile` while a run's code executes."""
+
+
 class Between:
     """Stands as the running loop between the runs of one batch, where nothing may be awaited."""
 
@@ -34,6 +40,7 @@ def running() -> object | None:
 
 def enter(loop: AbstractEventLoop | Between, finalizer: Callable[[AsyncGenerator[Any, Any]], None] | None) -> Outer:
     """Make `loop` the running one; what comes back goes to `leave`, in a ``finally``."""
+    global inside
     previous: Any = get_running()
     hooks = sys.get_asyncgen_hooks()
     task: Task[Any] | None = None
@@ -49,12 +56,19 @@ def enter(loop: AbstractEventLoop | Between, finalizer: Callable[[AsyncGenerator
     sys.set_asyncgen_hooks(None, finalizer)
     loop_or_between: Any = loop
     set_running(loop_or_between)
+    inside = loop_or_between
+    if profile is not None:
+        sys.setprofile(profile)
     return previous, task, hooks, collecting
 
 
 def leave(outer: Outer) -> None:
     """Put back what `enter` found."""
+    global inside
+    inside = None
     previous, task, hooks, collecting = outer
+    if profile is not None:
+        sys.setprofile(None)
     set_running(previous)
     sys.set_asyncgen_hooks(*hooks)
     if task is not None:

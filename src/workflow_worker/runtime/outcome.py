@@ -9,18 +9,23 @@ from typing import Any, cast
 
 import msgspec
 
-from workflow_worker.model.command import Cancelled, Complete, Fail, Suspend
-from workflow_worker.model.exceptions import Deadlock, Failed, NonDeterminism
+from workflow_worker.model.command import Cancelled, Complete, Fail, Restart, Suspend
+from workflow_worker.model.exceptions import ContinueAsNew, Deadlock, Failed, NonDeterminism, RunTimeout
 from workflow_worker.model.failure import ErrorKind, Failure, describe
 
 
 def outcome_of(
-    task: asyncio.Task[Any], encode: Callable[[Any], bytes], cancel_requested: bool
-) -> Complete | Fail | Cancelled | Suspend:
+    task: asyncio.Task[Any], encode: Callable[[Any], bytes], cancel_requested: bool = False, timed_out: bool = False
+) -> Complete | Fail | Cancelled | Restart | Suspend:
     """The final command of a run whose workflow function is over."""
     try:
         return Complete(encode(task.result()))
+    except ContinueAsNew as error:
+        return Restart(error.data)
     except asyncio.CancelledError as error:
+        if timed_out and not cancel_requested:
+            late = RunTimeout("the run took longer than its workflow's time limit (timeout=)")
+            return Fail(describe(late, ErrorKind.PERMANENT))
         return Cancelled() if cancel_requested else Suspend(describe(error, ErrorKind.PERMANENT))
     except BaseException as error:  # noqa: BLE001 - whatever leaves the author's function is the run's outcome
         failure = describe(error, ErrorKind.PERMANENT)

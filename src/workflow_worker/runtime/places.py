@@ -17,7 +17,7 @@ _PASSED_OVER = frozenset({"workflow_worker", "asyncio", "contextlib"})
 
 def here() -> Place | None:
     """The innermost frame on the stack that is neither ours nor asyncio's."""
-    frame: FrameType | None = _frame_of_caller(1)
+    frame: FrameType | None = _frame_of_caller(2)  # the one who asks is one of us
     while frame is not None:
         if not _is_passed_over(frame.f_globals.get("__name__", "")):
             return frame.f_code, frame.f_lasti

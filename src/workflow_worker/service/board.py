@@ -29,13 +29,8 @@ OUTAGE_EVERY_MS = 4_900
 _TEXT_BYTES = 512
 _NUMBER_BYTES = 8
 _ROW_BYTES = VITAL_NUMBERS * _NUMBER_BYTES + 2 * _TEXT_BYTES
-_HEAD_BYTES = 64
-_COUNTS = tuple(
-    name
-    for name in VitalSigns.SCALARS
-    if name
-    not in ("phase", "started_at", "roundtrip_at", "loop_at", "loop_lag", "renewed_at", "executing", "held")
-)  # fmt: skip
+_TOPICS_BYTES = 64
+_HEAD_BYTES = _TOPICS_BYTES + _TEXT_BYTES
 
 
 class Topic(IntEnum):
@@ -43,6 +38,9 @@ class Topic(IntEnum):
 
     STORE_LOST = 0
     STORE_BACK = 1
+    STORE_REPLACED = 2
+    STORE_FILLING = 3
+    STORE_RELIEVED = 4
 
 
 class SharedSigns(VitalSigns):
@@ -130,7 +128,8 @@ class Board:
         self._descriptor = _unnamed_file(size) if descriptor is None else descriptor
         self._map = mmap.mmap(self._descriptor, size)
         self._memory = memoryview(self._map)
-        self._head = self._memory[:_HEAD_BYTES].cast("q")
+        self._head = self._memory[:_TOPICS_BYTES].cast("q")
+        self._epoch = self._memory[_TOPICS_BYTES:_HEAD_BYTES]
         self._taken: set[int] = set()
         self._dead = VitalSigns()
         self._lock = Lock()
@@ -139,6 +138,15 @@ class Board:
     def descriptor(self) -> int:
         """What a worker process inherits to join this board."""
         return self._descriptor
+
+    @property
+    def epoch(self) -> str:
+        """The mark of the namespace that these workers saw last, empty before the first session."""
+        return _read_text(self._epoch)
+
+    @epoch.setter
+    def epoch(self, mark: str) -> None:
+        _write_text(self._epoch, mark)
 
     def row(self, number: int) -> Row:
         """The row of this number."""
@@ -164,7 +172,8 @@ class Board:
         return last
 
     def totals(self) -> VitalSigns:
-        """What all workers have counted, dead ones too; of the other numbers only `executing` and `held` are summed."""
+        """What all workers have counted, dead ones too; of the other numbers `executing`, `held` and `hanging` are
+        summed, and `store_memory` is the highest."""
         total = VitalSigns()
         with self._lock:
             _add(total, self._dead)
@@ -174,6 +183,8 @@ class Board:
                 if signs.phase != WorkerPhase.STOPPED:
                     total.executing += signs.executing
                     total.held += signs.held
+                    total.hanging += signs.hanging
+                    total.store_memory = max(total.store_memory, signs.store_memory)
         # A reader may come between a worker's two additions; the report must add up all the same.
         total.processed = total.succeeded + total.failed
         return total
@@ -199,7 +210,7 @@ class Board:
 
 
 def _add(total: VitalSigns, signs: VitalSigns) -> None:
-    for name in _COUNTS:
+    for name in VitalSigns.COUNTS:
         setattr(total, name, getattr(total, name) + getattr(signs, name))
     total.latency_buckets = [a + b for a, b in zip(total.latency_buckets, signs.latency_buckets, strict=True)]
 

@@ -20,27 +20,45 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
 from workflow_worker import __version__
 from workflow_worker.client.opening import store_opener
 from workflow_worker.model.exceptions import ConfigurationError, UsageError
-from workflow_worker.model.facts import Fact, StoreBack, StoreLost, WorkerStarted
+from workflow_worker.model.facts import (
+    Fact,
+    PartStalled,
+    RunStuck,
+    StoreBack,
+    StoreFilling,
+    StoreLost,
+    StoreRelieved,
+    StoreReplaced,
+    WorkerStarted,
+)
 from workflow_worker.model.settings import Settings
 from workflow_worker.model.vitals import WorkerPhase
 from workflow_worker.service.board import OUTAGE_EVERY_MS, Board, Row, Topic
+from workflow_worker.service.leaving import leave, leave_within
 from workflow_worker.service.loader import load_app
 from workflow_worker.service.logs import LogSubscriber, configure_logs
 from workflow_worker.service.process import EXIT_REFUSED, SPARE_TITLE, TITLE, monotonic_ms, worker_name
+from workflow_worker.worker import guards
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.reality import real_environment
+from workflow_worker.worker.standstill import StoodStill
+from workflow_worker.worker.watchdog import Watchdog
 from workflow_worker.worker.worker import WorkflowWorker
 
 _ORPHAN_MARGIN_S = 5.0
+_STALLED_WITHIN_S = 10.0
+"""A worker that ends because a part stands still is ended by force if that part holds up its end too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +75,18 @@ class Arguments:
     parent: int
 
 
+_ONCE_EVERY_MS: dict[type[Fact], tuple[Topic, int]] = {
+    StoreLost: (Topic.STORE_LOST, OUTAGE_EVERY_MS),
+    StoreBack: (Topic.STORE_BACK, OUTAGE_EVERY_MS),
+    StoreReplaced: (Topic.STORE_REPLACED, 60_000),
+    StoreFilling: (Topic.STORE_FILLING, 60_000),
+    StoreRelieved: (Topic.STORE_RELIEVED, 60_000),
+}
+"""What all workers notice together and one of them says for all."""
+
+
 class BoardSubscriber:
-    """Puts the session's name on the board, and passes facts on; of an outage only what no other worker has said."""
+    """Puts session and namespace on the board, and passes facts on; of the store only what no other worker has said."""
 
     def __init__(self, board: Board, row: Row, onward: LogSubscriber) -> None:
         self._board = board
@@ -66,20 +94,24 @@ class BoardSubscriber:
         self._onward = onward
 
     def __call__(self, fact: Fact) -> None:
+        topic = _ONCE_EVERY_MS.get(type(fact))
+        if topic is not None and not self._board.may_speak(topic[0], monotonic_ms(), topic[1]):
+            return
         match fact:
             case WorkerStarted():
                 self._row.session = fact.session
-            case StoreLost() if not self._board.may_speak(Topic.STORE_LOST, monotonic_ms(), OUTAGE_EVERY_MS):
-                return
-            case StoreBack() if not self._board.may_speak(Topic.STORE_BACK, monotonic_ms(), OUTAGE_EVERY_MS):
-                return
+                self._board.epoch = fact.epoch
+            case PartStalled():
+                leave_within(_STALLED_WITHIN_S)
             case _:
                 pass
         self._onward(fact)
 
 
 def limits_of(settings: Settings) -> WorkerLimits:
-    """What a worker must know of the settings. Its grace ends before the service's, which kills at the end of it."""
+    """What a worker must know of the settings. Its grace ends before the service's, which kills at the end of it; what
+    is left between the two is for closing, with a fifth to spare."""
+    grace_ms = max(0, settings.shutdown_grace_ms * 85 // 100 - 1_000)
     return WorkerLimits(
         batch_size=settings.batch_size,
         concurrency_limit=settings.concurrency_limit,
@@ -87,7 +119,10 @@ def limits_of(settings: Settings) -> WorkerLimits:
         max_retries=settings.max_retries,
         lease_ttl_ms=settings.lease_ttl_ms,
         stall_limit_ms=settings.stall_limit_ms,
-        shutdown_grace_ms=max(0, settings.shutdown_grace_ms * 85 // 100 - 1_000),
+        shutdown_grace_ms=grace_ms,
+        closing_ms=min(4_000, (settings.shutdown_grace_ms - grace_ms) * 8 // 10),
+        memory_high_water=settings.memory_high_water,
+        max_takeovers=settings.max_takeovers,
         detail=settings.log_level == "debug",
     )
 
@@ -107,19 +142,33 @@ def main(arguments: list[str] | None = None) -> int:
     if number is None:
         return 0
     row = board.row(number)
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_work(given, settings, name, BoardSubscriber(board, row, logs), row))
-    except (ConfigurationError, UsageError) as error:
-        return _refuse(row, logs, error)
-    except BaseExceptionGroup as group:
-        # A part that found the settings wrong in the middle of its work (a password that was changed) comes in a group.
-        wrong = group.subgroup((ConfigurationError, UsageError))
-        while isinstance(wrong, BaseExceptionGroup):
-            wrong = wrong.exceptions[0]
-        if wrong is None:
-            raise
+        code = runner.run(_work(given, settings, name, BoardSubscriber(board, row, logs), row, board.epoch))
+    except BaseException as error:  # noqa: BLE001 - the process ends by it, but not before what `leave` does
+        code = _failed(row, logs, error)
+    return leave(runner, code)
+
+
+def _failed(row: Row, logs: LogSubscriber, error: BaseException) -> int:
+    """The exit code for what ended the worker; what an operator or a new process can put right needs no traceback."""
+    wrong = _first(error, (ConfigurationError, UsageError))  # at the start, or a password that was changed
+    if wrong is not None:
         return _refuse(row, logs, wrong)
+    stood = _first(error, (StoodStill,))
+    if stood is not None:
+        row.last_words = str(stood)
+    else:
+        traceback.print_exception(error)
+    return 1
+
+
+def _first(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """The first error of these kinds in a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return next((found for each in inner if (found := _first(each, kinds)) is not None), None)
+    return error if isinstance(error, kinds) else None
 
 
 def _refuse(row: Row, logs: LogSubscriber, error: BaseException) -> int:
@@ -129,7 +178,8 @@ def _refuse(row: Row, logs: LogSubscriber, error: BaseException) -> int:
     return EXIT_REFUSED
 
 
-async def _work(given: Arguments, settings: Settings, name: str, emit: BoardSubscriber, row: Row) -> int:
+async def _work(given: Arguments, settings: Settings, name: str, emit: BoardSubscriber, row: Row, epoch: str) -> int:
+    guards.install()  # before the author's modules, whose `from time import time` must get ours
     app = load_app(given.app, given.folder).app
     signs = row.write_signs()
     signs.started_at = monotonic_ms()
@@ -142,6 +192,7 @@ async def _work(given: Arguments, settings: Settings, name: str, emit: BoardSubs
         signs=signs,
         name=name,
         release=__version__,
+        epoch=epoch,
     )
     loop = asyncio.get_running_loop()
     asked = False
@@ -159,7 +210,13 @@ async def _work(given: Arguments, settings: Settings, name: str, emit: BoardSubs
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    await worker.run()
+    limit_ms = settings.yield_limit_ms
+    watchdog = Watchdog(limit_ms / 1000, lambda run, stack: emit(RunStuck(name, run, limit_ms, stack)))
+    watchdog.start()
+    try:
+        await worker.run()
+    finally:
+        watchdog.stop()
     signs.phase = WorkerPhase.STOPPED
     return 0
 

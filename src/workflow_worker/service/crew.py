@@ -18,6 +18,12 @@ from workflow_worker.service.scaling import SlotView, check_count, next_delay, p
 _HURRY_AT = 0.9
 """Share of the grace after which a draining worker is told to hurry; its own grace ends before."""
 
+_KILL_AT = 0.97
+"""Share of the grace after which what is left is killed, so that the service itself ends within it."""
+
+_LAST_CLOSE_S = 1.0
+"""While the service drains, a dead worker's session is closed in so many seconds or left to the end of its lease."""
+
 _CERTAIN_AFTER_MS = 1_000
 
 
@@ -249,8 +255,11 @@ class Crew:
         self._changed.set()
         # One that had drained before it ended badly left nothing to blame; a death may exit with 0.
         died = last.phase != WorkerPhase.STOPPED
-        if session and (died or code != 0) and await self._close_session(session, died):
-            self._emit(SessionClosed(child.name, session))
+        if session and (died or code != 0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self._wanted else _LAST_CLOSE_S):
+                    if await self._close_session(session, died):
+                        self._emit(SessionClosed(child.name, session))
 
     def _report_end(self, slot: Slot, child: Child, code: int, *, refused: bool) -> None:
         if child.on_trial:
@@ -304,7 +313,7 @@ class Crew:
         if await child.ends_within(self._grace_s * _HURRY_AT):
             return
         child.drain()
-        if await child.ends_within(self._grace_s * (1 - _HURRY_AT)):
+        if await child.ends_within(self._grace_s * (_KILL_AT - _HURRY_AT)):
             return
         self._kill(child, "it did not end within SHUTDOWN_GRACE_MS")
 

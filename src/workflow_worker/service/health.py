@@ -9,9 +9,10 @@ from enum import StrEnum
 from workflow_worker.model.instants import iso_ms
 from workflow_worker.model.settings import Settings
 from workflow_worker.model.vitals import VitalSigns, WorkerPhase
+from workflow_worker.worker.standstill import Standstill, longest_silence_ms, standstills
 
-_LEAST_SILENCE_MS = 3_000
 _LAG_LIMIT_MS = 1_000
+_UNDEAD_LIMIT = 10
 
 
 class HealthStatus(StrEnum):
@@ -30,6 +31,8 @@ class HealthLimits:
     lease_ttl_ms: int
     stall_limit_ms: int
     interval_ms: int
+    memory_high_water: int = 0
+    """Percent of the store's maxmemory; 0: any is well."""
 
     @classmethod
     def of(cls, settings: Settings) -> HealthLimits:
@@ -39,12 +42,13 @@ class HealthLimits:
             settings.lease_ttl_ms,
             settings.stall_limit_ms,
             settings.health_check_interval_ms,
+            settings.memory_high_water,
         )
 
     @property
     def silence_ms(self) -> int:
         """The longest time between two round trips to the store: idle workers look every POLL_INTERVAL_MS."""
-        return max(2 * self.poll_interval_ms, _LEAST_SILENCE_MS)
+        return longest_silence_ms(self.poll_interval_ms)
 
     @property
     def renewal_ms(self) -> int:
@@ -121,15 +125,18 @@ def health_report(health: Health, totals: VitalSigns, at_ms: int) -> dict[str, s
 def _judge_worker(worker: Observed, limits: HealthLimits, now: int) -> WorkerHealth:
     if worker.signs is None or worker.signs.phase == WorkerPhase.STOPPED:
         return WorkerHealth(worker.worker, HealthStatus.UNHEALTHY, ("process gone",))
-    hopeless = _hopeless(worker.signs, worker.started_at, limits, now)
+    still = standstills(worker.signs, limits.poll_interval_ms, limits.lease_ttl_ms, now)
+    hopeless = _hopeless(worker.signs, worker.started_at, still, limits, now)
     if hopeless:
         return WorkerHealth(worker.worker, HealthStatus.UNHEALTHY, hopeless)
-    troubles = _troubles(worker, worker.signs, limits, now)
+    troubles = (*_troubles(worker, worker.signs, limits, now), *map(_described, still))
     return WorkerHealth(worker.worker, HealthStatus.DEGRADED if troubles else HealthStatus.HEALTHY, troubles)
 
 
-def _hopeless(signs: VitalSigns, started_at: int, limits: HealthLimits, now: int) -> tuple[str, ...]:
-    """No contact with the store for a whole lease, whichever way it is made, or a loop that stands still.
+def _hopeless(
+    signs: VitalSigns, started_at: int, still: tuple[Standstill, ...], limits: HealthLimits, now: int
+) -> tuple[str, ...]:
+    """No contact with the store for a whole lease, whichever way it is made, or a loop or a part that stands still.
 
     The loop is left out of the first: a worker that turns and reaches nothing has been deaf all that time.
     """
@@ -139,7 +146,11 @@ def _hopeless(signs: VitalSigns, started_at: int, limits: HealthLimits, now: int
         reasons.append(f"no contact with the store for {_span(now - contact_at)}")
     if signs.loop_at and now - signs.loop_at > limits.stall_limit_ms:
         reasons.append(f"event loop still for {_span(now - signs.loop_at)}")
-    return tuple(reasons)
+    return (*reasons, *(_described(stood) for stood in still if stood.for_ms > limits.lease_ttl_ms))
+
+
+def _described(stood: Standstill) -> str:
+    return f"{stood.part} stands still for {_span(stood.for_ms)} though the store answers"
 
 
 def _troubles(worker: Observed, signs: VitalSigns, limits: HealthLimits, now: int) -> tuple[str, ...]:
@@ -157,6 +168,18 @@ def _troubles(worker: Observed, signs: VitalSigns, limits: HealthLimits, now: in
         reasons.append(f"event loop {_span(lag)} late")
     if now - signs.renewed_at > limits.renewal_ms:
         reasons.append(f"session not renewed for {_span(now - signs.renewed_at)}")
+    return (*reasons, *_warnings(signs, limits, now))
+
+
+def _warnings(signs: VitalSigns, limits: HealthLimits, now: int) -> tuple[str, ...]:
+    """What does not hinder the worker now and should be seen by a person."""
+    reasons: list[str] = []
+    if signs.store_replaced_at and now - signs.store_replaced_at < limits.interval_ms:
+        reasons.append(f"the store was replaced {_span(now - signs.store_replaced_at)} ago")
+    if limits.memory_high_water and signs.store_memory > limits.memory_high_water:
+        reasons.append(f"the store uses {signs.store_memory} % of its memory (MEMORY_HIGH_WATER)")
+    if signs.undead > _UNDEAD_LIMIT:
+        reasons.append(f"{signs.undead} workflow coroutines refuse to end")
     return tuple(reasons)
 
 

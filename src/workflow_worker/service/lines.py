@@ -7,19 +7,27 @@ from typing import Any
 
 from workflow_worker.model.facts import (
     AttemptEnded,
+    AttemptHung,
     AttemptLogged,
     AttemptStarted,
     CommitRefused,
+    DeadLettered,
     EventProcessed,
     Fact,
     LeaseLost,
     MailRejected,
     PartFailed,
+    PartStalled,
+    RunComplained,
     RunLeased,
     RunRested,
+    RunStuck,
     SessionLost,
     StoreBack,
+    StoreFilling,
     StoreLost,
+    StoreRelieved,
+    StoreReplaced,
     WorkerDraining,
     WorkerStarted,
     WorkerStopped,
@@ -53,17 +61,25 @@ _CATALOGUE: dict[type[Fact | ServiceFact], tuple[int, str]] = {
     WorkerStopped: (INFO, "worker stopped"),
     StoreLost: (ERROR, "Redis does not answer"),
     StoreBack: (INFO, "Redis answers again"),
+    StoreReplaced: (ERROR, "Redis holds another namespace than before: flushed, restored, or another server"),
+    StoreFilling: (WARNING, "Redis is short of memory: events that would start a run are refused"),
+    StoreRelieved: (INFO, "Redis has memory again"),
     SessionLost: (WARNING, "session lost"),
     RunLeased: (DEBUG, "run leased"),
     LeaseLost: (WARNING, "lease lost"),
     AttemptStarted: (DEBUG, "attempt started"),
     AttemptEnded: (DEBUG, "attempt ended"),
+    AttemptHung: (WARNING, "attempt hangs: it was given up and goes on, its result will be ignored"),
     AttemptLogged: (INFO, ""),
     EventProcessed: (DEBUG, "event processed"),
     RunRested: (DEBUG, "run at rest"),
+    RunStuck: (ERROR, "workflow code does not yield"),
+    RunComplained: (WARNING, "errors in a run that nobody awaited"),
+    DeadLettered: (WARNING, "event became a dead letter"),
     MailRejected: (ERROR, "event rejected"),
     CommitRefused: (WARNING, "commit refused"),
     PartFailed: (ERROR, "part of the worker failed"),
+    PartStalled: (ERROR, "part of the worker stands still though Redis answers others: the worker ends"),
     ServiceStarted: (INFO, "service started"),
     ServiceDraining: (INFO, "service draining"),
     ServiceStopped: (INFO, "service stopped"),
@@ -114,6 +130,9 @@ def line_of(fact: Fact | ServiceFact) -> tuple[str, dict[str, Any]]:
             return words, dict(fact.numbers)
         case StoreLost():
             return f"{words}: {fact.reason}", {"worker": fact.worker, "since_ms": fact.since_ms}
+        case RunStuck():
+            where = fact.stack.rstrip()
+            return words, {"worker": fact.worker, "run": fact.run, "for_ms": fact.for_ms, "exception": where}
         case RunRested():
             words = f"run {fact.status}"
         case AttemptEnded() if fact.failure is not None:

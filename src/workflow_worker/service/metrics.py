@@ -23,6 +23,7 @@ _COUNTERS = {
     "ww_runs_ended": ("runs_ended", "Runs that ended."),
     "ww_attempts": ("attempts", "Attempts of actions."),
     "ww_attempts_failed": ("attempts_failed", "Attempts that raised."),
+    "ww_attempts_hung": ("hung", "Attempts that were given up while their bodies went on."),
     "ww_retries": ("retries", "Attempts after the first."),
     "ww_takeovers": ("takeovers", "Runs taken over from a dead worker."),
     "ww_commits": ("commits", "Commits accepted by the store."),
@@ -113,6 +114,13 @@ class _Collector:
         for status in HealthStatus:
             workers.add_metric([status.value], numbers.health.count(status))
         yield workers
+        yield GaugeMetricFamily(
+            "ww_attempts_hanging", "Bodies of given up attempts that run now.", value=totals.hanging
+        )
+        if totals.store_memory:
+            yield GaugeMetricFamily(
+                "ww_store_memory_percent", "Share of Redis' maxmemory in use.", value=totals.store_memory
+            )
         yield _latency(totals)
         yield GaugeMetricFamily("ww_redis_up", "1 while Redis answers.", value=int(numbers.depth is not None))
         if numbers.depth is not None:

@@ -20,9 +20,11 @@ from workflow_worker.store.transitions import (
     Ingest,
     IngestOutcome,
     Loaded,
+    OperatorAct,
     OperatorWord,
     Publish,
     Published,
+    Recorded,
     Registration,
     Renewed,
     RunPage,
@@ -46,8 +48,9 @@ class Store(Protocol):
         ...
 
     # ---- sessions
-    async def open(self, session: SessionId) -> None:
-        """Begin a session; repeated, it changes nothing."""
+    async def open(self, session: SessionId) -> str:
+        """Begin a session; repeated, it changes nothing. Returns the namespace's epoch: a random mark made with its
+        data, another one after a flush or on another server."""
         ...
 
     async def close(self, session: SessionId, died: bool = False) -> bool:
@@ -108,6 +111,17 @@ class Store(Protocol):
         """Delete a dead letter for good."""
         ...
 
+    async def drop_letters(
+        self, reason_prefix: str, type: str | None, before_ms: int | None, limit: int, by: str
+    ) -> int:
+        """Delete up to `limit` dead letters that wait, oldest first, for good: those whose reason begins so, of this
+        event type and made before this instant. Returns how many went; not one transition, so a repeat goes on."""
+        ...
+
+    async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
+        """What people did, newest first; about the last 10,000 acts are kept."""
+        ...
+
     # ---- views (read-only, no decision may rest on them)
     async def run(self, ref: RunRef) -> RunView | None:
         """One run without its history."""
@@ -123,6 +137,10 @@ class Store(Protocol):
 
     async def history(self, ref: RunRef) -> list[bytes]:
         """A run's encoded records, oldest first."""
+        ...
+
+    async def recorded(self, ref: RunRef) -> Recorded | None:
+        """A run's history with what a replay needs, as of one moment; None if there is no such run."""
         ...
 
     async def start_event(self, ref: RunRef) -> tuple[str, ...] | None:

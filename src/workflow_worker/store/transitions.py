@@ -26,8 +26,14 @@ class Limits:
     max_event_bytes: int = 262_144
     max_takeovers: int = 3
     mailbox_cap: int = 1_000
+    mailbox_cap_bytes: int = 16 * 1_048_576
+    """Bytes that one mailbox, or the early events of one subject, may take; about, as the server counts them."""
     early_cap: int = 1_000
     subject_cap: int = 1_000
+    copies_cap: int = 2_000
+    """Copies that one ingest delivers before it leaves the rest of the stream to the next; the last entry is whole."""
+    memory_high_water: int = 85
+    """Percent of the server's ``maxmemory`` above which no event is taken that would start a run; 0 switches it off."""
 
 
 # ---------------------------------------------------------------------------------------------------- registration
@@ -63,8 +69,7 @@ class Registration:
 # ------------------------------------------------------------------------------------------------------- publishing
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """One event to add. `workflow` and `run` (both or neither) address it to one run."""
 
     event: Event
@@ -73,12 +78,13 @@ class Publish:
     delay_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """`duplicate`: an event with this id was accepted within the dedup window; nothing was added."""
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """`duplicate`: an event with this id was accepted within the dedup window; nothing was added. `full`: nothing was
+    added, because the server's memory is above the high-water mark and the event would start a run, or at its limit."""
 
     id: str
     duplicate: bool = False
+    full: bool = False
 
 
 # ------------------------------------------------------------------------------------------------ sessions and leases
@@ -121,8 +127,7 @@ class Ingest:
     """What the script said of the head entry; ends up in its dead letter ``quarantined: <reason>``."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeasedRun:
+class LeasedRun(msgspec.Struct, frozen=True, gc=False):
     """A run that this session holds now. `start` (its start event) is given while the run has no commit yet, else
     `load` has it. `created_at` is the run's first instant on its own clock. `strikes` counts the holders that died with
     it since its last record."""
@@ -138,15 +143,41 @@ class LeasedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Ingested:
+class Fates:
+    """What became of the entries that one ingest read; the sum is `Ingested.read`."""
+
+    routed: int = 0
+    early: int = 0
+    duplicate: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter that one ingest made, of a whole entry or of one run's copy; `type` and `run` may be empty."""
+
+    dead_id: str
+    reason: str
+    type: str
+    run: str = ""
+
+
+LETTERS_TOLD = 20
+"""Letters named in the answer to one ingest; the others are counted and can be listed."""
+
+
+class Ingested(msgspec.Struct, frozen=True, gc=False):
     """`again`: this number was answered before; `runs` are those that it leased, as they are now. `read` counts the
-    entries taken from ``events``, `cursor` goes into the next call."""
+    entries taken from ``events``, `cursor` goes into the next call. `fates` and `letters` are of this call alone: an
+    answer ``again`` does not repeat them."""
 
     now: int
     runs: tuple[LeasedRun, ...]
     cursor: str = "0"
     read: int = 0
     again: bool = False
+    fates: Fates = Fates()
+    letters: tuple[Letter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +206,17 @@ class Loaded:
     waits: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A run's history and what a replay of it needs, as of one moment: encoded records, oldest first. `created_at` is
+    the first instant on the clock of this history."""
+
+    version: int
+    created_at: int
+    start: Mail
+    records: tuple[bytes, ...]
+
+
 # ---------------------------------------------------------------------------------------------------------- commits
 
 
@@ -186,14 +228,34 @@ class Mode(StrEnum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Emit(msgspec.Struct, frozen=True, gc=False):
+    """A follow-up event, numbered from 1 in the run (since its last restart). The store names it
+    ``<run>:<id of the start event>:<number>``.
+
+    `workflow` and `run` (both or neither) address it to one run; `delay_ms` holds it back. What is addressed, of an
+    internal type (``ww.``), and finds its run ended or absent is dropped: counted as early and unclaimed.
+    """
+
+    number: int
+    event: Event
+    workflow: str | None = None
+    run: str | None = None
+    delay_ms: int = 0
+
+
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """One step of a run, whole or not at all.
 
     `base` is the commit that it builds on. `taken` mails from the head of the mailbox are now in `records` (or in
     `rejects`); `last_taken` is the entry of the last of them. `rejects` pairs mail entries with the reason; the word
-    ``start`` as an entry rejects the start event, which ends the run as ``failed``. `emits` are numbered from 1 in the
-    run; a number not above the highest emitted one is skipped. `wake` is the next due time of a released run.
+    ``start`` as an entry rejects the start event, which ends the run as ``failed``. Of `emits` a number not above the
+    highest emitted one is skipped. `wake` is the next due time of a released run.
+
+    `restart` (continue as new; needs mode ``keep``) makes the run begin again in place: its history is cleared before
+    `records` are appended, this mail is its start event now, attempts, strikes and the numbers of later emits start
+    anew (emits of this commit are the old history's). `began_at` is the first instant on its own clock from now on
+    (None: the store's time; then load the run before it goes on). Mailbox, waits, token, state and takeovers stay. The
+    start event needs an id of its own, for the ids of emits hold it.
     """
 
     ref: RunRef
@@ -209,13 +271,15 @@ class Commit:
     rejects: tuple[tuple[str, str], ...] = ()
     waits_added: tuple[tuple[str, str], ...] = ()
     waits_removed: tuple[tuple[str, str], ...] = ()
-    emits: tuple[tuple[int, Event], ...] = ()
+    emits: tuple[Emit, ...] = ()
     state: bytes | None = None
     result: bytes | None = None
     error: bytes | None = None
     wake: int | None = None
     attempts: int = 0
     """Attempts of actions made since the last commit; added to the run's counter."""
+    restart: Mail | None = None
+    began_at: int | None = None
 
 
 REJECT_START = "start"
@@ -223,8 +287,7 @@ REJECT_START = "start"
 CommitWord = Literal["ok", "again", "mail", "fenced", "conflict", "gone"]
 
 
-@dataclass(frozen=True, slots=True)
-class CommitOutcome:
+class CommitOutcome(msgspec.Struct, frozen=True, gc=False):
     """``ok``: written. ``again``: written before, the present state follows. ``mail``: nothing written, because mail
     came that the run has not taken. ``fenced``: another holds the run. ``conflict``: `base` or `last_taken` is not what
     the store has. ``gone``: no such run. `held` tells whether the caller still holds the run, `mail` is what waits."""
@@ -241,12 +304,16 @@ class CommitOutcome:
 @dataclass(frozen=True, slots=True)
 class Ticked:
     """`moved` counts what became due and was moved; `full`: there is more, call again at once. `next_due` is the next
-    known due time, None if nothing waits."""
+    known due time, None if nothing waits. `memory`: percent of ``maxmemory`` in use, None when the server has no limit
+    or does not tell. `sessions_due`: when the next session expires unless it renews, or may be reaped that has; who
+    ticks then takes over the runs of dead workers without delay."""
 
     now: int
     moved: int
     full: bool = False
     next_due: int | None = None
+    memory: int | None = None
+    sessions_due: int | None = None
 
 
 POISON_ERROR = msgspec.msgpack.encode(
@@ -260,22 +327,37 @@ POISON_ERROR = msgspec.msgpack.encode(
 
 OperatorWord = Literal["ok", "already", "gone"]
 
+
+@dataclass(frozen=True, slots=True)
+class OperatorAct:
+    """Who did what, when, on what: ``cancel``, ``resume``, ``redrive``, ``drop``, ``drop letters``. `on` names a run, a
+    dead letter or, of a bulk drop, what was looked for; `note` is the reason given or the count."""
+
+    at: int
+    by: str
+    act: str
+    on: str
+    note: str = ""
+
+
 # ------------------------------------------------------------------------------------------------------------- views
 
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """Which runs to list, newest first."""
+    """Which runs to list, newest first. `after` is the full name of the last run seen, for the next page; when that
+    run is gone, there is none."""
 
     status: RunStatus | None = None
     workflow: str | None = None
     subject: str | None = None
     limit: int = 100
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """`total` counts all that fit the query, `items` the first `limit` of them."""
+    """`total` counts all that fit the query, `items` the first `limit` of them; with `after`, only those count."""
 
     items: tuple[RunView, ...]
     total: int

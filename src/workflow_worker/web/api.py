@@ -7,18 +7,23 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from workflow_worker import __version__
-from workflow_worker.model.exceptions import Refused, StoreUnavailable, UsageError
+from workflow_worker.model.exceptions import EventRejected, Refused, StoreFull, StoreUnavailable, UsageError
 from workflow_worker.model.settings import MAX_WORKERS, without_password
 from workflow_worker.service.health import HealthStatus
 from workflow_worker.service.metrics import MetricsPage
 from workflow_worker.service.service import WorkerService
-from workflow_worker.web.events import Publisher, read_event
-from workflow_worker.web.guard import MAX_BODY_BYTES, Guard, Scope
+from workflow_worker.web.access import StoreAccess
+from workflow_worker.web.answers import json_answer, refusal
+from workflow_worker.web.bodies import read_body, read_event, read_json
+from workflow_worker.web.guard import Guard, Scope
+from workflow_worker.web.operations import Operations
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_WITH_PAYLOADS = ("/api/runs", "/api/dead-letters", "/api/operators")
 _SCALE_BODY = {
     "requestBody": {
         "required": True,
@@ -59,15 +64,16 @@ class ScaleRequest(msgspec.Struct, forbid_unknown_fields=True):
     count: int | None = None
 
 
-def build_api(service: WorkerService, guard: Guard, publisher: Publisher) -> FastAPI:
+def build_api(service: WorkerService, guard: Guard, access: StoreAccess) -> FastAPI:
     """The application; it reads the service's shared memory and never waits for the supervisor's loop."""
     api = FastAPI(
         title="Workflow Worker Service", version=__version__, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json",
     )  # fmt: skip
-    answers = _Answers(service, guard, publisher)
+    answers = _Answers(service, guard, access)
     api.middleware("http")(answers.guarded)
     api.exception_handler(HTTPException)(answers.refused)
+    api.exception_handler(RequestValidationError)(answers.misread)
     unhealthy: dict[int | str, dict[str, Any]] = {503: {"description": "Unhealthy"}}
     api.get("/api/health/worker", summary="Health of the service", responses=unhealthy)(answers.health)
     api.get("/metrics", summary="Prometheus metrics")(answers.metrics)
@@ -75,22 +81,23 @@ def build_api(service: WorkerService, guard: Guard, publisher: Publisher) -> Fas
     api.post("/api/scale", summary="Change the number of workers", openapi_extra=_SCALE_BODY)(answers.scale)
     api.post("/api/workers/scale", include_in_schema=False)(answers.scale)
     api.post("/api/events", summary="Publish an event", openapi_extra=_EVENT_BODY)(answers.publish)
+    api.include_router(Operations(access).router())
     return api
 
 
 class _Answers:
-    def __init__(self, service: WorkerService, guard: Guard, publisher: Publisher) -> None:
+    def __init__(self, service: WorkerService, guard: Guard, access: StoreAccess) -> None:
         self._service = service
         self._guard = guard
-        self._publisher = publisher
+        self._access = access
         self._page = MetricsPage(service.numbers)
 
     async def guarded(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        refusal = self._guard.refusal_of(request.method, request.headers)
-        if refusal is not None:
-            return _error(403, refusal)
+        why = self._guard.refusal_of(request.method, request.headers)
+        if why is not None:
+            return refusal(403, why)
         if not self._guard.allows(_scope_of(request), request.headers):
-            response = _error(401, "this needs the bearer token in API_TOKEN")
+            response = refusal(401, "this needs the bearer token in API_TOKEN")
             response.headers["www-authenticate"] = "Bearer"
             return response
         response = await call_next(request)
@@ -99,68 +106,54 @@ class _Answers:
         return response
 
     async def refused(self, _: Request, error: HTTPException) -> Response:
-        return _error(error.status_code, str(error.detail))
+        return refusal(error.status_code, str(error.detail))
+
+    async def misread(self, _: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(400, f"{first['loc'][-1]}: {first['msg']}")
 
     async def health(self, request: Request) -> Response:
         report = self._service.report()
         status = 503 if report["status"] == HealthStatus.UNHEALTHY else 200
         # To a stranger on the network the status alone: how busy we are is none of theirs.
         shown = report if self._guard.allows(Scope.READ, request.headers) else {"status": report["status"]}
-        return _json(shown, status)
+        return json_answer(shown, status)
 
     async def metrics(self) -> Response:
         return Response(self._page.render(), headers={"content-type": _METRICS_TYPE})
 
     async def workers(self) -> Response:
         items = self._service.workers()
-        return _json({"items": items, "next": None, "total": len(items)})
+        return json_answer({"items": items, "next": None, "total": len(items)})
 
     async def scale(self, request: Request) -> Response:
         try:
-            wanted = msgspec.json.decode(await _body(request), type=ScaleRequest)
+            wanted = read_json(await read_body(request), ScaleRequest)
             count = wanted.count if wanted.workers is None else wanted.workers
             if count is None:
                 raise UsageError('write {"workers": 4}')
             before = self._service.request_scale(count)
-        except (msgspec.DecodeError, UsageError) as error:
-            return _error(400, str(error))
+        except UsageError as error:
+            return refusal(400, str(error))
         except Refused as error:
-            return _error(409, str(error))
-        return _json({"workers": count, "before": before}, 202)
+            return refusal(409, str(error))
+        return json_answer({"workers": count, "before": before}, 202)
 
     async def publish(self, request: Request) -> Response:
         try:
-            event = read_event(await _body(request), self._service.settings.max_event_bytes)
-            published = await self._publisher.publish(event)
-        except UsageError as error:
-            return _error(400, str(error))
-        except StoreUnavailable as error:
-            return _error(503, f"not accepted, send it again with the same id: {without_password(str(error))}")
-        return _json({"id": published.id, "duplicate": published.duplicate}, 200 if published.duplicate else 202)
+            event = read_event(await read_body(request))
+            published = await (await self._access.client()).publish(event)
+        except (UsageError, EventRejected) as error:
+            return refusal(400, str(error))
+        except (StoreUnavailable, StoreFull) as error:
+            return refusal(503, f"not accepted, send it again with the same id: {without_password(str(error))}")
+        return json_answer({"id": published.id, "duplicate": published.duplicate}, 200 if published.duplicate else 202)
 
 
 def _scope_of(request: Request) -> Scope:
-    if request.url.path == "/api/health/worker":
+    path = request.url.path
+    if path == "/api/health/worker":
         return Scope.STATUS
+    if path.startswith(_WITH_PAYLOADS):
+        return Scope.DATA
     return Scope.READ if request.method in ("GET", "HEAD") else Scope.OPERATE
-
-
-async def _body(request: Request) -> bytes:
-    """The body, at most 1 MB, and only as JSON: a form of a stranger's page cannot send that."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise HTTPException(415, "the body must be application/json")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
-
-
-def _error(status: int, message: str) -> Response:
-    return _json({"error": message}, status)

@@ -1,7 +1,8 @@
 """Who may ask what: addresses, bearer tokens, and requests that a stranger's web page makes a browser send.
 
-On loopback, reading is open to whoever is on the machine; operations need the token if there is one. On any other
-address everything needs the token but the bare health status, which load balancers ask for.
+On loopback, health and numbers are open to whoever is on the machine; what holds payloads (runs, dead letters), and
+operations, need the token if there is one. On any other address everything needs the token but the bare health status,
+which load balancers ask for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Scope(Enum):
 
     STATUS = "status"
     READ = "read"
+    DATA = "data"
     OPERATE = "operate"
 
 

@@ -14,8 +14,8 @@ import uvicorn
 from workflow_worker.model.exceptions import ConfigurationError
 from workflow_worker.model.settings import Settings
 from workflow_worker.service.service import WorkerService
+from workflow_worker.web.access import StoreAccess
 from workflow_worker.web.api import build_api
-from workflow_worker.web.events import Publisher
 from workflow_worker.web.guard import Guard
 
 _STOP_WITHIN_S = 5
@@ -36,10 +36,10 @@ class WebServer:
         guard = Guard(settings)
         self._socket = _bound_socket(settings)
         self.port: int = self._socket.getsockname()[1]
-        self._publisher = Publisher(service.open_store)
+        self._access = StoreAccess(service.open_store, settings.max_event_bytes)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                build_api(service, guard, self._publisher),
+                build_api(service, guard, self._access),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -78,7 +78,7 @@ class WebServer:
         try:
             await self._server.serve([self._socket])
         finally:
-            await self._publisher.aclose()
+            await self._access.aclose()
 
 
 def _bound_socket(settings: Settings) -> socket.socket:

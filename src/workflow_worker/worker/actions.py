@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Protocol
 
 from workflow_worker.app.actions import ActionDefinition, CallOptions
@@ -14,9 +16,11 @@ from workflow_worker.app.registry import App
 from workflow_worker.errors.classifier import Verdict, classify
 from workflow_worker.errors.retry import ParkRun, RetryPolicy, decide
 from workflow_worker.model.command import StartAction
-from workflow_worker.model.environment import Environment
+from workflow_worker.model.environment import CallLater, Environment
 from workflow_worker.model.exceptions import ActionTimeout, UsageError
 from workflow_worker.model.failure import ErrorKind, describe
+from workflow_worker.model.ids import RunRef
+from workflow_worker.model.run import RunView
 from workflow_worker.worker.attempt import Attempt, Ended
 from workflow_worker.worker.executor import RunExecutor
 
@@ -39,6 +43,18 @@ class Reporter(Protocol):
         """An attempt is over."""
         ...
 
+    def attempt_left(self, executor: RunExecutor, attempt: Attempt) -> None:
+        """An attempt was given up, and its body goes on for now."""
+        ...
+
+    def attempt_hung(self, executor: RunExecutor, attempt: Attempt, hanging: int) -> None:
+        """That body does not end; so many bodies do not now."""
+        ...
+
+    def attempt_gone(self, executor: RunExecutor, hanging: int) -> None:
+        """Such a body has ended after all; so many hang still."""
+        ...
+
 
 class Performer:
     """Runs attempts on the worker's loop (async actions) or in threads (sync ones)."""
@@ -53,8 +69,10 @@ class Performer:
         threads_lost_at_most: int,
         max_retries: int,
         now_ms: Callable[[], int],
+        look: Callable[[RunRef], Awaitable[RunView | None]] | None = None,
     ) -> None:
         self._app = app
+        self._look = look
         self._environment = environment
         self._reporter = reporter
         self._threads = threads
@@ -63,13 +81,17 @@ class Performer:
         self._now_ms = now_ms
         self._default_policy = RetryPolicy()
         self._running: set[asyncio.Task[None]] = set()
+        self._fresh: list[tuple[RunExecutor, Attempt, ActionDefinition, asyncio.Task[None]]] = []
+        self._left: set[Attempt] = set()
+        self._hanging: set[Attempt] = set()
         self._lost_in_threads: set[Attempt] = set()
         self._threads_lost_at_most = threads_lost_at_most
         self._loop = asyncio.get_running_loop()
+        self._call_later: CallLater = environment.call_later or self._loop.call_later
 
     def perform(self, executor: RunExecutor, start: StartAction) -> Attempt:
         """Begin one attempt; its end reaches `RunExecutor.attempt_ended` on this loop."""
-        attempt = Attempt(start, self._environment.monotonic())
+        attempt = Attempt(start, self._environment.monotonic(), executor.token)
         definition = self._app.find_action(start.name)
         self._reporter.attempt_started(executor, start)
         if definition is None:
@@ -78,23 +100,38 @@ class Performer:
             return attempt
         task = self._loop.create_task(self._run(executor, attempt, definition))
         attempt.task = task
-        self._running.add(task)
-        task.add_done_callback(lambda done: self._body_ended(executor, attempt, definition, done))
-        if definition.is_async:
-            self._set_deadline(executor, attempt, definition)
+        attempt.on_abandoned = partial(self._abandoned, executor, attempt, definition)
+        if not self._fresh:
+            # Once more, because the first steps of those that begin after this one are queued behind it.
+            self._loop.call_soon(self._loop.call_soon, self._watch_fresh)
+        self._fresh.append((executor, attempt, definition, task))
         return attempt
+
+    def _watch_fresh(self) -> None:
+        """Watch the attempts that have not ended in their first step, as most do: for those a time limit, a callback
+        and a place among the running would be made and thrown away."""
+        fresh, self._fresh = self._fresh, []
+        for executor, attempt, definition, task in fresh:
+            if attempt.ended and task.done():
+                continue
+            self._running.add(task)
+            task.add_done_callback(partial(self._body_ended, executor, attempt, definition))
+            if definition.is_async:
+                self._set_deadline(executor, attempt, definition)
 
     def _set_deadline(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
         """The time limit begins when the body does: a sync one may have waited for a thread."""
         timeout_ms = _option(attempt.start.options, "timeout_ms", definition.timeout_ms)
         if timeout_ms is not None and not attempt.abandoned and not attempt.ended:
-            attempt.deadline = self._loop.call_later(timeout_ms / 1000, self._expire, executor, attempt, definition)
+            attempt.deadline = self._call_later(timeout_ms / 1000, self._expire, executor, attempt, definition)
 
     def _body_ended(
         self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition, task: asyncio.Task[None]
     ) -> None:
         """No attempt without an end, whatever became of its task."""
         self._running.discard(task)
+        if definition.is_async:
+            self._gone(executor, attempt)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and not attempt.abandoned and not attempt.ended:
             self._end(executor, attempt, definition, error)
@@ -107,8 +144,9 @@ class Performer:
             step=start.number,
             attempt=start.attempts + 1,
             idempotency_key=f"{executor.ref}/{executor.start_event_id}/{start.number}",
-            fencing_token=executor.token,
+            fencing_token=attempt.token,
             log=self._reporter.attempt_log(executor, start),
+            look=self._look,
         )
         fault = self._environment.fault
         try:
@@ -150,30 +188,78 @@ class Performer:
 
         def body() -> tuple[Any, BaseException | None]:
             # An error is handed over as a value: a future takes no StopIteration, and a thread no SystemExit.
+            attempt.in_thread = True
             try:
                 loop.call_soon_threadsafe(self._set_deadline, executor, attempt, definition)
                 return run(definition.fn, *args, **kwargs), None
             except BaseException as error:  # noqa: BLE001 - see above
                 return None, error
+            finally:
+                # In this order: whoever gives it up now sees that it has ended, or is told so.
+                attempt.in_thread = False
+                if attempt.abandoned or attempt.timed_out:
+                    with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has ended without us
+                        loop.call_soon_threadsafe(self._gone, executor, attempt)
 
-        value, error = await loop.run_in_executor(self._threads, body)
-        self._lost_in_threads.discard(attempt)
-        if error is not None:
-            raise _as_raisable(error)
-        return value
+        while True:
+            threads = self._threads
+            try:
+                value, error = await loop.run_in_executor(threads, body)
+            except asyncio.CancelledError:
+                if threads is self._threads or attempt.abandoned or attempt.timed_out or attempt.in_thread:
+                    raise
+                continue  # it still waited for a thread of the pool that was replaced: nothing of it has run
+            if error is not None:
+                raise _as_raisable(error)
+            return value
 
     def _expire(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
         attempt.timed_out = True
         if not definition.is_async:
-            # A thread cannot be stopped; the run goes on without it, and its late result is ignored.
-            self._lost_in_threads.add(attempt)
-            self._replace_threads()
-            self._end(executor, attempt, definition, _timeout_error(attempt, definition))
+            self._give_up(executor, attempt, definition)
         elif attempt.task is not None:
             attempt.task.cancel()
-            attempt.deadline = self._loop.call_later(
-                _CANCEL_GRACE_S, self._end, executor, attempt, definition, _timeout_error(attempt, definition)
-            )
+            attempt.deadline = self._call_later(_CANCEL_GRACE_S, self._give_up, executor, attempt, definition)
+
+    def _give_up(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
+        """The run goes on without the body; its late result is ignored, and its fencing token will be an old one."""
+        if definition.is_async or attempt.in_thread:
+            self._leave(executor, attempt)
+            self._hangs(executor, attempt)
+        self._end(executor, attempt, definition, _timeout_error(attempt, definition))
+        if not definition.is_async and attempt.task is not None:
+            attempt.task.cancel()  # it only waits for the thread, which tells its end by itself
+
+    def _abandoned(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
+        """Nobody waits for the body any more. It has a while to end, but a thread cannot be told to."""
+        if attempt.in_thread:
+            self._leave(executor, attempt)
+        if attempt.in_thread or definition.is_async:
+            self._loop.call_later(_CANCEL_GRACE_S, self._look_after, executor, attempt)
+
+    def _look_after(self, executor: RunExecutor, attempt: Attempt) -> None:
+        if attempt.runs_on:
+            self._leave(executor, attempt)
+            self._hangs(executor, attempt)
+
+    def _leave(self, executor: RunExecutor, attempt: Attempt) -> None:
+        self._left.add(attempt)
+        if attempt.in_thread:
+            self._lost_in_threads.add(attempt)
+            self._replace_threads()
+        self._reporter.attempt_left(executor, attempt)
+
+    def _hangs(self, executor: RunExecutor, attempt: Attempt) -> None:
+        if attempt not in self._hanging:
+            self._hanging.add(attempt)
+            self._reporter.attempt_hung(executor, attempt, len(self._hanging))
+
+    def _gone(self, executor: RunExecutor, attempt: Attempt) -> None:
+        self._lost_in_threads.discard(attempt)
+        if attempt in self._left:
+            self._left.discard(attempt)
+            self._hanging.discard(attempt)
+            self._reporter.attempt_gone(executor, len(self._hanging))
 
     def _end(
         self,
@@ -186,6 +272,7 @@ class Performer:
         if attempt.ended:
             return
         attempt.ended = True
+        attempt.on_abandoned = None  # it holds the attempt: a cycle for each would be the collector's
         if attempt.deadline is not None:
             attempt.deadline.cancel()
             attempt.deadline = None
@@ -255,9 +342,19 @@ class Performer:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = self._more_threads()
 
+    @property
+    def running(self) -> frozenset[asyncio.Task[None]]:
+        """The tasks of all bodies that have not ended, abandoned ones too."""
+        return frozenset(self._running.union([task for *_, task in self._fresh if not task.done()]))
+
+    def close(self) -> None:
+        """Take no attempts any more; bodies in threads of our own go on unheard."""
+        if self._more_threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
     async def stop(self, within_s: float) -> None:
         """Wait for abandoned bodies to end, at most `within_s` seconds; what still runs then is left to the process."""
-        running = [task for task in self._running if not task.done()]
+        running = [task for task in self.running if not task.done()]
         if running:
             await asyncio.wait(running, timeout=within_s)
 

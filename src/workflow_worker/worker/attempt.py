@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+
+import msgspec
 
 from workflow_worker.errors.retry import Decision
 from workflow_worker.model.command import StartAction
+from workflow_worker.model.environment import Alarm
 from workflow_worker.model.failure import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """The end of an attempt. Without a `failure`, `result` is its encoded value; with one, `decision` says what
     follows and `rule` which rule of the classification said so."""
 
@@ -26,18 +28,41 @@ class Ended:
 
 
 class Attempt:
-    """A running attempt. Abandoned, its end is ignored; an async body is cancelled, a thread runs on unheard."""
+    """A running attempt. Abandoned, its end is ignored; an async body is cancelled, a thread runs on unheard.
 
-    __slots__ = ("abandoned", "deadline", "ended", "start", "started_at", "task", "timed_out")
+    `token` is the fencing token that its body sees; `on_abandoned` is told when a body is left to itself.
+    """
 
-    def __init__(self, start: StartAction, started_at: float) -> None:
+    __slots__ = (
+        "abandoned",
+        "deadline",
+        "ended",
+        "in_thread",
+        "on_abandoned",
+        "start",
+        "started_at",
+        "task",
+        "timed_out",
+        "token",
+    )
+
+    def __init__(self, start: StartAction, started_at: float, token: int = 0) -> None:
         self.start = start
         self.started_at = started_at
+        self.token = token
+        self.in_thread = False
+        """Whether the body runs in a thread at this moment; written by that thread."""
+        self.on_abandoned: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
-        self.deadline: asyncio.TimerHandle | None = None
+        self.deadline: Alarm | None = None
         self.timed_out = False
         self.abandoned = False
         self.ended = False
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether the body is still at work."""
+        return self.in_thread or (self.task is not None and not self.task.done())
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
@@ -47,3 +72,6 @@ class Attempt:
             self.deadline = None
         if self.task is not None and not self.task.done():
             self.task.cancel()
+            if self.on_abandoned is not None:
+                self.on_abandoned()
+                self.on_abandoned = None

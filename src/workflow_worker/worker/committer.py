@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from workflow_worker.model.environment import Environment
 from workflow_worker.model.exceptions import Refused
+from workflow_worker.model.ids import RunRef
 from workflow_worker.store.protocol import Store
 from workflow_worker.store.transitions import Commit, CommitOutcome, Mode
 from workflow_worker.worker.clock import ServerClock
@@ -15,6 +16,7 @@ from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.part import Patience
 from workflow_worker.worker.planning import MOST_PER_CALL
+from workflow_worker.worker.standstill import COMMITTER
 
 
 class Committer:
@@ -31,34 +33,51 @@ class Committer:
 
     async def run(self) -> None:
         """Commit until cancelled; an unanswered batch is repeated unchanged."""
-        holdings = self._holdings
         while True:
-            await holdings.commit_wanted.wait()
-            executors = holdings.take_commits(MOST_PER_CALL)
-            if executors:
-                await self._commit(executors)
+            await self._holdings.commit_wanted.wait()
+            await self.turn()
 
-    async def _commit(self, executors: list[RunExecutor]) -> None:
+    async def turn(self) -> tuple[RunRef, ...]:
+        """Commit once what is ready now; which runs that were."""
+        executors = self._holdings.take_commits(MOST_PER_CALL)
+        if not executors:
+            return ()
+        with self._patience.turn(COMMITTER):
+            taken, batch = self._gather(executors)
+            if batch:
+                await self._commit(batch)
+        return tuple([executor.ref for executor in taken])
+
+    def _gather(self, executors: list[RunExecutor]) -> tuple[list[RunExecutor], list[tuple[RunExecutor, Commit]]]:
+        """The runs that were asked for a commit, with those that became ready meanwhile; and what they want written."""
+        holdings = self._holdings
+        taken: list[RunExecutor] = []
+        batch: list[tuple[RunExecutor, Commit]] = []
+        while executors:
+            taken += executors
+            for executor in executors:
+                commit = holdings.guard(RunExecutor.build_commit, executor)
+                if commit is None:
+                    continue
+                batch.append((executor, commit))
+                if commit.mode is not Mode.KEEP:
+                    holdings.recording(executor)
+            # The slots of the runs that this commit lets go are free; those that take them may be ready to commit at
+            # once. With few slots and short runs that makes calls for many runs out of calls for five.
+            holdings.start_waiting()
+            executors = holdings.take_commits(MOST_PER_CALL - len(batch))
+        holdings.changed.set()
+        return taken, batch
+
+    async def _commit(self, batch: list[tuple[RunExecutor, Commit]]) -> None:
         holdings, fault = self._holdings, self._fault
         session = holdings.session
-        batch: list[tuple[RunExecutor, Commit]] = []
-        for executor in executors:
-            commit = holdings.guard(RunExecutor.build_commit, executor)
-            if commit is None:
-                continue
-            batch.append((executor, commit))
-            if commit.mode is not Mode.KEEP:
-                holdings.recording(executor)
-        if not batch:
-            return
         commits = [commit for _, commit in batch]
-        holdings.start_waiting()
-        holdings.changed.set()
         if fault is not None:
             fault("commit.before")
         try:
             outcomes = await self._patience.call(
-                lambda: self._store.commit(commits), wanted=lambda: holdings.session == session
+                lambda: self._store.commit(commits), wanted=lambda: holdings.session == session, part=COMMITTER
             )
         except Refused as error:
             await self._find_culprit(batch, error)
@@ -67,6 +86,7 @@ class Committer:
             fault("commit.done")
         if outcomes is None:
             return  # the session was lost meanwhile, and with it all of these runs
+        self._clock.observe(outcomes[0].now)
         for (executor, commit), outcome in zip(batch, outcomes, strict=True):
             self._tell(executor, commit, outcome)
 
@@ -81,17 +101,19 @@ class Committer:
         for executor, commit in batch:
             try:
                 outcomes = await self._patience.call(
-                    lambda one=commit: self._store.commit([one]), wanted=lambda: self._holdings.session == session
+                    lambda one=commit: self._store.commit([one]),
+                    wanted=lambda: self._holdings.session == session,
+                    part=COMMITTER,
                 )
             except Refused as refusal:
                 await self._find_culprit([(executor, commit)], refusal)
                 continue
             if outcomes is None:
                 return
+            self._clock.observe(outcomes[0].now)
             self._tell(executor, commit, outcomes[0])
 
     def _tell(self, executor: RunExecutor, commit: Commit, outcome: CommitOutcome) -> None:
-        self._clock.observe(outcome.now)
         if not self._holdings.holds(executor) or executor.token != commit.token:
             if outcome.word in ("ok", "again"):
                 executor.count_accepted()

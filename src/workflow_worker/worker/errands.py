@@ -11,6 +11,7 @@ from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.part import Patience
+from workflow_worker.worker.standstill import ERRANDS
 
 _AT_ONCE = 64
 
@@ -30,19 +31,31 @@ class Errands:
         while True:
             await holdings.errand_wanted.wait()
             holdings.errand_wanted.clear()
-            while loads := holdings.take_loads(_AT_ONCE):
-                await asyncio.gather(*(self._load(executor) for executor in loads))
-            for ref, token, delay_ms in holdings.take_hand_backs():
-                await self._hand_back(ref, token, delay_ms)
-            holdings.handed_back()
+            await self.turn()
             holdings.changed.set()
+
+    async def turn(self) -> bool:
+        """Do what there is to do now; whether there was something."""
+        holdings, busy = self._holdings, False
+        while loads := holdings.take_loads(_AT_ONCE):
+            busy = True
+            with self._patience.turn(ERRANDS):
+                await asyncio.gather(*(self._load(executor) for executor in loads))
+        for ref, token, delay_ms in holdings.take_hand_backs():
+            busy = True
+            with self._patience.turn(ERRANDS):
+                await self._hand_back(ref, token, delay_ms)
+        holdings.handed_back()
+        return busy
 
     async def _load(self, executor: RunExecutor) -> None:
         holdings, session = self._holdings, self._holdings.session
         ref, token = executor.ref, executor.token
         try:
             loaded = await self._patience.call(
-                lambda: self._store.load(session, ref, token), wanted=lambda: holdings.session == session
+                lambda: self._store.load(session, ref, token),
+                wanted=lambda: holdings.session == session,
+                part=ERRANDS,
             )
         except Refused as error:
             if holdings.holds(executor):
@@ -59,6 +72,8 @@ class Errands:
             await self._patience.call(
                 lambda: self._store.hand_back(session, ref, token, delay_ms),
                 wanted=lambda: holdings.session == session,
+                part=ERRANDS,
             )
         except Refused as error:
-            holdings.report("hand back", error)  # the next renewal names the run as one that we do not know
+            # The next renewal names the run as one that we do not know.
+            holdings.reporting.part_failed("hand back", error)

@@ -11,7 +11,6 @@ decides what is next. Three rules hold everywhere:
 
 from __future__ import annotations
 
-import asyncio
 import platform
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,10 +21,12 @@ from workflow_worker.app.registry import App
 from workflow_worker.app.workflows import WorkflowDefinition
 from workflow_worker.errors.retry import ParkRun, RetryIn
 from workflow_worker.model import command as commands
+from workflow_worker.model.environment import Alarm
 from workflow_worker.model.event import Event, Mail
-from workflow_worker.model.exceptions import EventRejected
+from workflow_worker.model.exceptions import ActionCancelled, EventRejected
 from workflow_worker.model.failure import ErrorKind, Failure, describe
 from workflow_worker.model.ids import NO_COMMIT, CommitId, RunRef, SessionId
+from workflow_worker.model.internal import CANCEL, PATCH, is_internal
 from workflow_worker.model.record import (
     ActionCompleted,
     ActionParked,
@@ -45,14 +46,16 @@ from workflow_worker.model.record import (
     encode_record,
 )
 from workflow_worker.model.run import RunStatus
+from workflow_worker.runtime.closing import Graveyard
 from workflow_worker.runtime.execution import Execution
-from workflow_worker.store.transitions import REJECT_START, Commit, CommitOutcome, LeasedRun, Loaded, Mode
+from workflow_worker.store.transitions import REJECT_START, Commit, CommitOutcome, Emit, LeasedRun, Loaded, Mode
 from workflow_worker.worker.attempt import Attempt, Ended
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.progress import Progress
+from workflow_worker.worker.relations import is_a_copy, is_cancel_by_parent, next_start, notice_of_end
 
 _PYTHON = ".".join(platform.python_version_tuple()[:2])
-_Outcome = commands.Complete | commands.Fail | commands.Cancelled | commands.Suspend
+_Outcome = commands.Complete | commands.Fail | commands.Cancelled | commands.Restart | commands.Suspend
 _failure_encoder = msgspec.msgpack.Encoder()
 
 
@@ -64,6 +67,7 @@ class Host(Protocol):
     release: str
     session: SessionId
     draining: bool
+    graveyard: Graveyard
 
     def now_ms(self) -> int:
         """The server's time."""
@@ -81,7 +85,7 @@ class Host(Protocol):
         """Take the run into the next group commit."""
         ...
 
-    def call_at(self, due_ms: int, executor: RunExecutor) -> asyncio.TimerHandle:
+    def call_at(self, due_ms: int, executor: RunExecutor) -> Alarm:
         """Call `RunExecutor.settle` when the server's clock shows `due_ms`."""
         ...
 
@@ -116,6 +120,7 @@ class RunExecutor:
     __slots__ = (
         "_alarm",
         "_attempts",
+        "_carried",
         "_cleared",
         "_definition",
         "_execution",
@@ -123,7 +128,9 @@ class RunExecutor:
         "_host",
         "_in_flight",
         "_last_at",
+        "_left",
         "_new",
+        "_next_start",
         "_outcome",
         "_parked",
         "_polling",
@@ -136,7 +143,9 @@ class RunExecutor:
         "_sent_status",
         "_start",
         "_starts",
+        "_stopping",
         "_timers",
+        "_unheard",
         "base",
         "created_at",
         "leased_at",
@@ -157,6 +166,11 @@ class RunExecutor:
         self._retries: dict[int, commands.StartAction] = {}
         self._timers: dict[int, int] = {}
         self._failed_transiently: dict[int, int] = {}
+        self._left: list[Attempt] = []
+        self._stopping: set[int] = set()
+        self._unheard: list[tuple[commands.CancelAction, bool]] = []
+        self._next_start: Mail | None = None
+        self._carried: list[Record] = []
         self._progress = Progress()
         self._in_flight: Progress | None = None
         self._sent_id = NO_COMMIT
@@ -167,7 +181,7 @@ class RunExecutor:
         self._parked: tuple[int, Failure] | None = None
         self._rejected_start: Failure | None = None
         self._polling = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: Alarm | None = None
         self._last_at = 0
         self._new = leased.cid == NO_COMMIT
         self.ref: RunRef = leased.ref
@@ -212,13 +226,23 @@ class RunExecutor:
                 assert self._execution is not None
                 for command in self._execution.feed(history):
                     self._obey(command)
+                self._forget_what_is_stored(history, loaded)
         self.take_mail(loaded.mail)
         self.settle()
+
+    def _forget_what_is_stored(self, history: Sequence[Record], loaded: Loaded) -> None:
+        """State and waits were written with the records that led to them: no commit is needed for them again. Only a
+        person's resume is a record behind which no worker has executed yet."""
+        if history and not isinstance(history[-1], RunResumed):
+            self._progress.state = None
+        for wait in loaded.waits:
+            self._progress.waits.pop(wait, None)
 
     def resume(self, leased: LeasedRun, leased_at: float) -> None:
         """A run at rest in the cache whose last commit is the one that the cache saw: no replay needed."""
         self.token = leased.token
         self.leased_at = leased_at
+        self._left.clear()
         self._polling = False
         self.take_mail(leased.mail)
         self.settle()
@@ -244,6 +268,7 @@ class RunExecutor:
             main=main,
             events=self._host.app.events,
             encode=self._definition.encode_result,
+            graveyard=self._host.graveyard,
         )
         return True
 
@@ -276,6 +301,9 @@ class RunExecutor:
             if item.is_cancel:
                 self._take_cancel(item)
                 continue
+            if is_internal(item.event.type):
+                self._take_internal(item)
+                continue
             self._progress.events.append((item.entry, item.event, self.leased_at))
             try:
                 self._host.app.events.decode(item.event)
@@ -285,13 +313,29 @@ class RunExecutor:
             else:
                 self._feed((EventReceived(self._at(), item.entry, item.event),))
 
+    def _take_internal(self, item: Mail) -> None:
+        """Mail from another run. A copy that is not meant for this one is no record: it may be one of many."""
+        start = None if self._start is None else self._start.event
+        if item.event.type != CANCEL:
+            if not is_a_copy(self.ref, item.event):
+                self._feed((EventReceived(self._at(), item.entry, item.event),))
+        elif is_cancel_by_parent(self.ref, start, item.event):
+            self._take_cancel(item)
+
     def _take_cancel(self, item: Mail) -> None:
         """A cancel reaches the code; code that failed and cannot take it any more ends the run all the same."""
         by, reason = _cancel_details(item.event)
         if isinstance(self._outcome, commands.Suspend):
             over = self._execution is None or self._execution.finished
             self._outcome = commands.Cancelled() if over else None
-        self._feed((CancelRequested(self._at(), item.entry, by, reason),))
+            if over and self._execution is not None:
+                for command in self._execution.leave_behind():
+                    self._obey(command)
+        request = CancelRequested(self._at(), item.entry, by, reason)
+        if isinstance(self._outcome, commands.Restart):
+            self._carried.append(request)  # the code has asked to begin anew: there it will hear of it
+        else:
+            self._feed((request,))
 
     def poll_mail(self) -> None:
         """There may be mail: fetch it with a commit, the next one if one is under way."""
@@ -307,7 +351,11 @@ class RunExecutor:
         self._progress.attempts += 1
         self._host.ended_attempt(self, ended)
         at = self._at()
-        if ended.failure is None:
+        stopped = start.number in self._stopping
+        self._stopping.discard(start.number)
+        if stopped and ended.failure is not None:
+            self._feed((ActionRaised(at, start.number, start.name, start.checksum, ended.failure),))
+        elif ended.failure is None:
             self._failed_transiently.pop(start.number, None)
             self._feed(
                 (
@@ -322,7 +370,12 @@ class RunExecutor:
 
     def _failed(self, at: int, start: commands.StartAction, ended: Ended, failure: Failure) -> None:
         number, name, checksum = start.number, start.name, start.checksum
-        match ended.decision:
+        decision, undone = ended.decision, getattr(start.options, "compensates", None)
+        if undone is not None and not isinstance(decision, RetryIn):
+            # What must succeed is a person's when it cannot: an error at the `await` would end the saga half undone.
+            text = f"compensation {name} of {undone} failed: {failure.message}"
+            decision, failure = ParkRun(), msgspec.structs.replace(failure, message=text)
+        match decision:
             case RetryIn(delay_ms=delay_ms):
                 if failure.kind is ErrorKind.TRANSIENT:
                     self._failed_transiently[number] = self._failed_transiently.get(number, 0) + 1
@@ -336,6 +389,17 @@ class RunExecutor:
                 self._parked = (number, failure)
             case _:
                 self._feed((ActionRaised(at, number, name, checksum, failure),))
+
+    def note_left(self, attempt: Attempt) -> None:
+        """A body that was given up runs on with our token: before the next attempt starts, the run is handed back, so
+        that the token rises and whatever checks tokens refuses what the body still does."""
+        self._left.append(attempt)
+
+    @property
+    def _withholds(self) -> bool:
+        """Whether attempts may not start: the worker drains, or a body that we cannot stop has our token. One that was
+        cancelled, not timed out, is forgiven when it ends."""
+        return self._host.draining or any(attempt.timed_out or attempt.runs_on for attempt in self._left)
 
     def transient_failures(self, number: int) -> int:
         """How often this step failed transiently so far."""
@@ -380,12 +444,27 @@ class RunExecutor:
                 self._host.rest(self, self._sent_status, self._reason())
             return
         cleared, self._cleared = self._cleared, []
-        if self._host.draining:
+        if self._withholds:
             self._starts = cleared + self._starts
         else:
             self._perform(cleared)
+        if self._next_start is not None:
+            self._begin_anew(self._next_start)
         self.take_mail(outcome.mail)
         self.settle()
+
+    def _begin_anew(self, start: Mail) -> None:
+        """The store has the new start event; nothing of the history before it is left but mail that nobody took."""
+        self._next_start = None
+        self.close()
+        self._outcome, self._parked, self._new = None, None, True
+        self._starts, self._cleared, self._retries, self._timers, self._unheard = [], [], {}, {}, []
+        self._failed_transiently.clear()
+        carried, self._carried = self._carried, []
+        self.created_at, self.records = self._last_at, len(carried)
+        if self._prepare(start) and self._execution is not None:
+            for command in self._execution.feed(carried):
+                self._obey(command)
 
     def _reason(self) -> Failure | None:
         if self._rejected_start is not None:
@@ -403,7 +482,9 @@ class RunExecutor:
         self._cancel_alarm()
         if self._in_flight is not None or self._definition is None:
             return  # the answer to the commit, or the history that is being loaded, will bring us here again
-        self._fire_due()
+        if self._unheard or self._timers or self._retries:
+            self._tell_ends()
+            self._fire_due()
         over = self._outcome is not None or self._rejected_start is not None
         if over:
             self.abandon_attempts()
@@ -413,7 +494,7 @@ class RunExecutor:
         elif self._parked is not None:
             if not self._attempts:
                 self._host.ask_commit(self)
-        elif self._starts and self._host.draining:
+        elif self._starts and self._withholds:
             if not self._attempts:
                 self._host.give_back(self)
         elif self._starts:
@@ -421,7 +502,7 @@ class RunExecutor:
             self._perform(starts)
         elif not self._attempts and not self._lingers():
             self._host.ask_commit(self)
-        if not over:
+        if not over and (self._timers or self._retries):
             self._set_alarm()
 
     def _perform(self, starts: Sequence[commands.StartAction]) -> None:
@@ -439,7 +520,10 @@ class RunExecutor:
             progress.records.insert(0, encode_record(RunStarted(self.created_at, _PYTHON, self._host.release)))
             self._new = False
         # The end is no part of the progress: refused because of mail, the run ends again behind that mail.
-        records = (*progress.records, *([encode_record(last)] if last is not None else ()))
+        records = tuple(progress.records) if last is None else (*progress.records, encode_record(last))
+        self._next_start = None
+        if isinstance(self._outcome, commands.Restart):
+            records = self._end_history(self._outcome, now)
         self._in_flight = progress
         self._sent_records = len(records)
         self._sent_mode, self._sent_status = mode, status
@@ -447,6 +531,10 @@ class RunExecutor:
             self._cleared, self._starts = self._starts, []
         self._sent_id = self._host.next_commit_id()
         failure = self._reason()
+        result = self._outcome.result if isinstance(self._outcome, commands.Complete) else None
+        emits = tuple(progress.emits)
+        if mode is Mode.END:
+            emits += notice_of_end(self.ref, self._start and self._start.event, status, failure, result)
         rejects = tuple(progress.rejects)
         if self._rejected_start is not None:
             rejects = ((REJECT_START, self._rejected_start.message), *rejects)
@@ -462,14 +550,26 @@ class RunExecutor:
             taken=progress.taken,
             last_taken=progress.last_taken,
             rejects=rejects,
-            waits_added=tuple(wait for wait, wanted in progress.waits.items() if wanted),
-            waits_removed=tuple(wait for wait, wanted in progress.waits.items() if not wanted),
+            waits_added=_waits(progress, wanted=True),
+            waits_removed=_waits(progress, wanted=False),
             state=progress.state,
-            result=self._outcome.result if isinstance(self._outcome, commands.Complete) else None,
+            emits=emits,
+            result=result,
             error=_failure_encoder.encode(failure) if failure is not None else None,
             wake=self._next_due() if mode is Mode.RELEASE and status is RunStatus.WAITING else None,
             attempts=progress.attempts,
+            restart=self._next_start,
+            began_at=None if self._next_start is None else self._last_at,
         )
+
+    def _end_history(self, restart: commands.Restart, now: int) -> tuple[bytes, ...]:
+        """The head of the next history: mail that nobody took, and cancels that the code of this one did not hear."""
+        assert self._start is not None
+        assert self._execution is not None
+        self._next_start = next_start(self.ref, self._start, restart.data)
+        kept = [EventReceived(now, entry, event) for entry, event in self._execution.unmatched_mail]
+        self._carried = [*kept, *(record for record in self._carried if isinstance(record, CancelRequested))]
+        return tuple(encode_record(record) for record in self._carried)
 
     def _ending(self, now: int) -> tuple[Mode, RunStatus, Record | None]:
         if self._rejected_start is not None:
@@ -481,6 +581,8 @@ class RunExecutor:
                 return Mode.END, RunStatus.FAILED, RunFailed(now, failure, self._unmatched())
             case commands.Cancelled():
                 return Mode.END, RunStatus.CANCELLED, RunCancelled(now, self._unmatched())
+            case commands.Restart():
+                return Mode.KEEP, RunStatus.RUNNING, None
             case commands.Suspend(failure=failure):
                 return Mode.RELEASE, RunStatus.SUSPENDED, RunSuspended(now, failure)
             case None:
@@ -497,8 +599,8 @@ class RunExecutor:
     # --------------------------------------------------------------------------------------------------------- feeding
 
     def _feed(self, records: Sequence[Record]) -> None:
-        for record in records:
-            self._progress.records.append(encode_record(record))
+        if records:
+            self._progress.records += map(encode_record, records)
         if self._execution is None:
             return
         for command in self._execution.feed(records):
@@ -510,6 +612,8 @@ class RunExecutor:
                 self._starts.append(command)
             case commands.StartAction():
                 self._retries[command.number] = command
+            case commands.CancelAction(wait=True):
+                self._stop_action(command)
             case commands.CancelAction(number=number):
                 self._cancel_action(number)
             case commands.StartTimer(number=number, due=due):
@@ -522,6 +626,13 @@ class RunExecutor:
                 self._progress.waits[event_type, subject] = False
             case commands.SetState(state=state):
                 self._progress.state = state
+            case commands.EmitEvent(number=number):
+                self._progress.emits.append(
+                    Emit(number, command.event, command.workflow, command.run, command.delay_ms)
+                )
+            case commands.MarkPatch(id=patch):
+                mark = Event(f"patch/{patch}", PATCH, data=msgspec.json.encode(patch))
+                self._progress.records.append(encode_record(EventReceived(self._at(), mark.id, mark)))
             case _:
                 self._outcome = command
 
@@ -533,7 +644,32 @@ class RunExecutor:
             self._parked = None
         attempt = self._attempts.pop(number, None)
         if attempt is not None:
+            self._stopping.discard(number)
             attempt.abandon()
+
+    def _stop_action(self, command: commands.CancelAction) -> None:
+        """End a step of which somebody must know how it ended. A body in a thread ends by itself or by its time limit;
+        what no attempt is under way for ends at once."""
+        number = command.number
+        attempt = self._attempts.get(number)
+        if attempt is not None:
+            self._stopping.add(number)
+            if attempt.task is not None and not attempt.in_thread:
+                attempt.task.cancel()
+            return
+        fresh = any(start.number == number and not start.attempts for start in (*self._starts, *self._cleared))
+        self._cancel_action(number)
+        self._unheard.append((command, fresh))
+
+    def _tell_ends(self) -> None:
+        """Record the end of steps that were given up with no attempt under way: one that never began did nothing, of
+        any other (its worker may have died) nobody knows."""
+        while self._unheard:
+            command, fresh = self._unheard.pop(0)
+            text = "given up before it began" if fresh else "given up between two attempts, or with its worker"
+            kind = ErrorKind.PERMANENT if fresh else ErrorKind.RECOVERABLE
+            failure = describe(ActionCancelled(text), kind)
+            self._feed((ActionRaised(self._at(), command.number, command.name, command.checksum, failure),))
 
     def break_off(self, failure: Failure) -> bool:
         """Suspend a run that breaks every worker's code for it; False while a commit is under way.
@@ -546,6 +682,7 @@ class RunExecutor:
         self._progress = Progress()
         self._starts, self._cleared = [], []
         self._timers, self._retries = {}, {}
+        self._unheard, self._carried = [], []
         self._parked = self._rejected_start = None
         self._new = False
         self._outcome = commands.Suspend(failure)
@@ -554,7 +691,10 @@ class RunExecutor:
 
     def abandon_attempts(self) -> None:
         """Stop what runs for this run; its results are not wanted any more."""
+        if not self._attempts:
+            return
         attempts, self._attempts = self._attempts, {}
+        self._stopping.clear()
         for attempt in attempts.values():
             attempt.abandon()
 
@@ -587,15 +727,16 @@ class RunExecutor:
                 self._starts.append(self._retries.pop(number))
 
     def _next_due(self) -> int | None:
-        dues = [*self._timers.values(), *(start.due for start in self._retries.values())]
-        return min(dues) if dues else None
+        if not self._timers and not self._retries:
+            return None
+        return min([*self._timers.values(), *(start.due for start in self._retries.values())])
 
     def _lingers(self) -> bool:
         """Whether the next timer is so near that releasing the run would cost more than keeping it."""
         due = self._next_due()
         return (
             due is not None
-            and not self._host.draining
+            and not self._withholds
             and self._parked is None
             and due - self._host.now_ms() <= self._host.limits.linger_ms
         )
@@ -626,9 +767,21 @@ class RunExecutor:
         return self._in_flight is not None and self._sent_mode is not Mode.KEEP
 
     @property
+    def complaints(self) -> tuple[str, ...]:
+        """Errors in the run's tasks that nobody awaited."""
+        return self._execution.complaints if self._execution is not None else ()
+
+    @property
     def start_event_id(self) -> str:
         """Id of the event that started the run."""
         return self._start.event.id if self._start is not None else ""
+
+
+def _waits(progress: Progress, wanted: bool) -> tuple[tuple[str, str], ...]:
+    """Which waits begin, or end, with this progress; nearly always none."""
+    if not progress.waits:
+        return ()
+    return tuple([wait for wait, last in progress.waits.items() if last is wanted])
 
 
 def _cancel_details(event: Event) -> tuple[str, str]:

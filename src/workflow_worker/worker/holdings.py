@@ -5,30 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from workflow_worker.app.attempt import AttemptLog
 from workflow_worker.app.registry import App
 from workflow_worker.app.workflows import WorkflowDefinition
 from workflow_worker.model.command import StartAction
-from workflow_worker.model.environment import Environment
-from workflow_worker.model.facts import (
-    AttemptEnded,
-    AttemptLogged,
-    AttemptStarted,
-    CommitRefused,
-    Emit,
-    EventProcessed,
-    LeaseLost,
-    MailRejected,
-    PartFailed,
-    RunLeased,
-    RunRested,
-)
+from workflow_worker.model.environment import Alarm, CallLater, Environment
+from workflow_worker.model.facts import Emit
 from workflow_worker.model.failure import ErrorKind, Failure, describe
 from workflow_worker.model.ids import NO_COMMIT, CommitId, RunRef, SessionId, split_run_ref
 from workflow_worker.model.run import RunStatus
 from workflow_worker.model.vitals import VitalSigns
+from workflow_worker.runtime.closing import Graveyard
 from workflow_worker.store.transitions import LeasedRun, Loaded
 from workflow_worker.worker.actions import Performer
 from workflow_worker.worker.attempt import Attempt, Ended
@@ -38,16 +27,17 @@ from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.planning import Load
 from workflow_worker.worker.progress import Progress
+from workflow_worker.worker.reporting import Reporting
 
 _UNKNOWN_CODE_DELAY_MS = 1_000
 _BROKEN_RUN_DELAY_MS = 5_000
 _BROKEN_AT_MOST = 3
-SUSPECT_STRIKES = 2
-"""Deaths of its holder without a record in between that make a run suspect. One is nobody's fault: every run that the
-worker held has it."""
+ALONE_S = 2.0
+"""How long a suspect executes alone: what kills its worker does so soon, or others cannot be kept waiting for it."""
+_SUSPECT_DELAY_MS = 3_000
 _BROKEN_RUNS_NOTED = 1_000
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 
@@ -75,12 +65,12 @@ class Holdings:
         self.release = release
         self.session = SessionId("")
         self.draining = False
-        self._worker = worker
+        self.reporting = Reporting(worker=worker, detail=limits.detail, environment=environment, signs=signs, emit=emit)
         self._environment = environment
         self._clock = clock
         self._signs = signs
-        self._emit = emit
         self._loop = asyncio.get_running_loop()
+        self._call_later: CallLater = environment.call_later or self._loop.call_later
         self._held: dict[RunRef, RunExecutor] = {}
         self._waiting: deque[tuple[LeasedRun, float]] = deque()
         self._executing: set[RunExecutor] = set()
@@ -93,6 +83,9 @@ class Holdings:
         self._handing_back = False
         self.suspect: RunRef | None = None
         """The run that is executed alone; there is no room for others meanwhile."""
+        self._others_first = False
+        """A suspect was executed alone last: if others wait, it is their turn."""
+        self.graveyard = Graveyard()
         self.cache = Cache(limits.cached_runs)
         self.performer: Performer | None = None
         self.changed = asyncio.Event()
@@ -104,27 +97,21 @@ class Holdings:
         self.errand_wanted = asyncio.Event()
         self.on_wake: Callable[[int], None] = lambda due_ms: None
 
-    def guard(
-        self, step: Callable[Concatenate[RunExecutor, P], R], executor: RunExecutor, *args: P.args, **kwargs: P.kwargs
-    ) -> R | None:
+    def guard(self, step: Callable[[RunExecutor, *Ts], R], executor: RunExecutor, *args: *Ts) -> R | None:
         """Take one step of one run; an error that nobody foresaw costs this run a delay, and the others nothing.
 
         The third time within this worker's life the run is suspended with the error, for a person to look at.
         """
         try:
-            return step(executor, *args, **kwargs)
+            return step(executor, *args)
         except BaseException as error:  # noqa: BLE001 - the boundary between runs; authors' code may raise SystemExit
             self.broke(executor, error)
             return None
 
-    def report(self, part: str, error: BaseException) -> None:
-        """Something failed that nobody foresaw, and the work goes on."""
-        self._emit(PartFailed(self._worker, part, describe(error)))
-
     def broke(self, executor: RunExecutor, error: BaseException) -> None:
         """A run could not be driven."""
         failure = describe(error, ErrorKind.PERMANENT)
-        self._emit(PartFailed(self._worker, f"run {executor.ref}", failure))
+        self.reporting.part_failed(f"run {executor.ref}", failure)
         times = self._broken[executor.ref] = self._broken.pop(executor.ref, 0) + 1
         while len(self._broken) > _BROKEN_RUNS_NOTED:
             del self._broken[next(iter(self._broken))]
@@ -133,11 +120,11 @@ class Holdings:
 
     # ------------------------------------------------------------------------------------------------------ intake side
 
-    def load(self) -> Load:
-        """What the intake must know to plan."""
+    def load(self, backlog: bool = False) -> Load:
+        """What the intake must know to plan; `backlog` is what it knows itself."""
         executing, leased = len(self._executing), len(self._waiting)
         recording = len(self._held) - executing - leased
-        return Load(executing=executing, leased=leased, recording=recording, alone=self.suspect is not None)
+        return Load(executing, leased, recording, backlog, alone=self.suspect is not None)
 
     def accept(self, runs: tuple[LeasedRun, ...]) -> None:
         """Runs that an ingest leased for us."""
@@ -146,34 +133,45 @@ class Holdings:
             older = self._held.pop(leased.ref, None)
             if older is not None:
                 self._forget(older)
-                older.close()
+                self._close(older)
             executor = self.cache.take(leased.ref, leased.cid) if leased.cid != NO_COMMIT else None
             if executor is None:
                 executor = RunExecutor(self, leased, now)
             self._held[leased.ref] = executor
             executor.token = leased.token
             self._waiting.append((leased, now))
-            self._signs.takeovers += 1 if leased.strikes else 0
-            if self.limits.detail or leased.strikes:
-                self._emit(RunLeased(self._worker, leased.ref, leased.token, leased.strikes, len(leased.mail)))
-        self._signs.held = len(self._held)
+            self.reporting.leased(leased)
         if self.draining:
             self.hand_back_overdue()  # an ingest that was under way when the drain began
-        self.start_waiting()
+        if len(runs) > 1:
+            # Two turns later: the intake asks for more first, and that is written, so that the server works while these
+            # execute. A lone run waits for nothing.
+            self._loop.call_soon(self._loop.call_soon, self.start_waiting)
+        else:
+            self.start_waiting()
 
     def _isolated(self, runs: tuple[LeasedRun, ...]) -> tuple[LeasedRun, ...]:
-        """A run whose holders died again and again may be what kills them, and must not drag others along: it is
-        executed alone until it has made a record, and the others go to somebody else."""
-        suspect = next((leased for leased in runs if leased.strikes >= SUSPECT_STRIKES), None)
-        if suspect is None:
+        """A run that is suspended if one more holder dies must not be so for another's fault: it is executed alone
+        until it has made a record or `ALONE_S` have passed, and the others go to somebody else.
+
+        Before that deaths are nobody's in particular: every run that the worker held has a strike for each. Where an
+        ingest brings both, suspects and others take turns: a server that died with many leaves many suspects.
+        """
+        suspects = [leased for leased in runs if leased.strikes >= max(1, self.limits.max_takeovers)]
+        if not suspects:
             return runs
-        self.suspect = suspect.ref
+        chosen = suspects[:1]
+        if self._others_first and len(suspects) < len(runs):
+            chosen = [leased for leased in runs if leased not in suspects]
+        else:
+            self.suspect = suspects[0].ref
+        self._others_first = chosen == suspects[:1]
         for leased in runs:
-            if leased is not suspect:
+            if leased not in chosen:
                 self._to_hand_back.append((leased.ref, leased.token, 0))
                 self._handing_back = True
                 self.errand_wanted.set()
-        return (suspect,)
+        return tuple(chosen)
 
     def _cleared(self, ref: RunRef) -> None:
         if ref == self.suspect:
@@ -189,6 +187,12 @@ class Holdings:
             self._fill_slots()
         finally:
             self._starting = False
+            self._count()
+
+    def _count(self) -> None:
+        """Show what is held; once for a batch, because the vital signs are memory that processes share."""
+        self._signs.executing = len(self._executing)
+        self._signs.held = len(self._held)
 
     def _fill_slots(self) -> None:
         while self._waiting and len(self._executing) < self.limits.concurrency_limit and not self.draining:
@@ -199,7 +203,8 @@ class Holdings:
             if executor is None or executor.token != leased.token:
                 continue
             self._executing.add(executor)
-            self._signs.executing = len(self._executing)
+            if leased.ref == self.suspect:
+                self._call_later(ALONE_S, self._cleared, leased.ref)
             self._start(executor, leased, since)
 
     def _start(self, executor: RunExecutor, leased: LeasedRun, since: float) -> None:
@@ -240,7 +245,8 @@ class Holdings:
             leased, _ = self._waiting.popleft()
             executor = self._held.get(leased.ref)
             if executor is not None and executor.token == leased.token:
-                self.give_back(executor)
+                # A suspect found others at work here, perhaps for long: it does not come back before some are done.
+                self.give_back(executor, _SUSPECT_DELAY_MS if leased.ref == self.suspect else 0)
 
     # ---------------------------------------------------------------------------------------------- committer's side
 
@@ -256,9 +262,8 @@ class Holdings:
         return chosen
 
     def recording(self, executor: RunExecutor) -> None:
-        """The commit under way is to be the run's last for now: its slot is free."""
+        """The commit under way is to be the run's last for now: its slot is free; `start_waiting` fills it."""
         self._executing.discard(executor)
-        self._signs.executing = len(self._executing)
 
     def still_executing(self, executor: RunExecutor) -> None:
         """The store did not let it go: it needs a slot again, even above the limit."""
@@ -319,6 +324,11 @@ class Holdings:
         self._to_hand_back.clear()
         self.interrupt.set()
 
+    def forget_runs(self) -> None:
+        """What is remembered of runs that are not held belongs to another namespace."""
+        self.cache.clear()
+        self._broken.clear()
+
     def begin_drain(self) -> None:
         """Take no new work; let what executes reach the end of its attempts."""
         self.draining = True
@@ -365,155 +375,96 @@ class Holdings:
         self._to_commit[executor] = None
         self.commit_wanted.set()
 
-    def call_at(self, due_ms: int, executor: RunExecutor) -> asyncio.TimerHandle:
+    def call_at(self, due_ms: int, executor: RunExecutor) -> Alarm:
         """Settle the run when `due_ms` has come."""
         delay_s = max(0, due_ms - self._clock.now_ms()) / 1000
-        return self._loop.call_later(delay_s, self.guard, RunExecutor.settle, executor)
+        return self._call_later(delay_s, self.guard, RunExecutor.settle, executor)
 
     def recorded(self, executor: RunExecutor, progress: Progress, failed: bool) -> None:
-        """Count the events of an accepted commit."""
-        signs = self._signs
-        signs.commits += 1
+        """A commit was accepted: count its events."""
         if progress.records:
             self._cleared(executor.ref)
-        if not progress.events:
-            return
-        rejected = {entry for entry, _ in progress.rejects}
-        now = self._environment.monotonic()
-        for entry, event, since in progress.events:
-            took_ms = (now - since) * 1000
-            bad = failed or entry in rejected
-            signs.processed += 1
-            if bad:
-                signs.failed += 1
-            else:
-                signs.succeeded += 1
-            signs.observe_latency(int(took_ms))
-            if self.limits.detail:
-                self._emit(
-                    EventProcessed(
-                        self._worker,
-                        executor.ref,
-                        event.id,
-                        event.type,
-                        event.subject or "",
-                        took_ms,
-                        "failed" if bad else "succeeded",
-                    )
-                )
+        self.reporting.recorded(executor.ref, progress, failed)
 
     def rejected(self, executor: RunExecutor, entry: str, reason: str) -> None:
         """A mail does not fit its class."""
-        self._signs.dead += 1
-        self._emit(MailRejected(self._worker, executor.ref, entry, reason))
+        self.reporting.rejected(executor.ref, entry, reason)
+
+    def ended_attempt(self, executor: RunExecutor, ended: Ended) -> None:
+        """Report and count one attempt."""
+        self.reporting.attempt_ended(executor.ref, ended)
 
     def attempt_started(self, executor: RunExecutor, start: StartAction) -> None:
         """An attempt begins."""
-        self._signs.attempts += 1
-        if start.attempts:
-            self._signs.retries += 1
-        if self.limits.detail:
-            self._emit(AttemptStarted(self._worker, executor.ref, start.name, start.number, start.attempts + 1))
+        self.reporting.attempt_started(executor.ref, start)
+
+    def attempt_log(self, executor: RunExecutor, start: StartAction) -> AttemptLog:
+        """The logger behind ``action.log``."""
+        return self.reporting.attempt_log(executor.ref, start)
 
     def attempt_ended(self, executor: RunExecutor, attempt: Attempt, ended: Ended) -> None:
         """An attempt is over; the run goes on with what it brought."""
         self.guard(RunExecutor.attempt_ended, executor, attempt, ended)
 
-    def attempt_log(self, executor: RunExecutor, start: StartAction) -> AttemptLog:
-        """The logger behind ``action.log``."""
-        return _FactLog(self._emit, self._worker, executor.ref, start)
+    def attempt_left(self, executor: RunExecutor, attempt: Attempt) -> None:
+        """An attempt was given up and its body goes on: the run's next attempt must have a higher token."""
+        if self.holds(executor) and executor.token == attempt.token:
+            executor.note_left(attempt)
 
-    def ended_attempt(self, executor: RunExecutor, ended: Ended) -> None:
-        """Report and count one attempt."""
-        if ended.failure is not None:
-            self._signs.attempts_failed += 1
-        elif not self.limits.detail:
-            return
-        self._emit(
-            AttemptEnded(
-                worker=self._worker,
-                run=executor.ref,
-                action=ended.action,
-                step=ended.step,
-                attempt=ended.attempt,
-                took_ms=ended.took_ms,
-                failure=ended.failure,
-                decision=ended.decision.word if ended.decision is not None else "",
-                retry_in_ms=getattr(ended.decision, "delay_ms", 0),
-                rule=ended.rule,
-            )
-        )
+    def attempt_hung(self, executor: RunExecutor, attempt: Attempt, hanging: int) -> None:
+        """That body does not end."""
+        self.reporting.attempt_hung(executor.ref, attempt.start, hanging)
+
+    def attempt_gone(self, executor: RunExecutor, hanging: int) -> None:
+        """The body of an attempt that was given up has ended after all."""
+        self.reporting.hanging(hanging)
+        if self.holds(executor) and executor in self._executing:
+            self.guard(RunExecutor.settle, executor)
 
     def rest(self, executor: RunExecutor, status: RunStatus, failure: Failure | None) -> None:
         """The run left this worker's hands in good order."""
         self._remove(executor)
-        if status.ended:
-            self._signs.runs_ended += 1
         if status is RunStatus.WAITING and executor.cacheable:
             due = executor.next_due
+            self.reporting.complained(executor.ref, executor.complaints)
             self.cache.put(executor)
             if due is not None:
                 self.on_wake(due)
         else:
-            executor.close()
-        if self.limits.detail or failure is not None:
-            took_ms = (self._environment.monotonic() - executor.leased_at) * 1000
-            self._emit(RunRested(self._worker, executor.ref, status, executor.records, took_ms, failure))
+            self._close(executor)
+        self.reporting.rested(executor.ref, status, failure, executor.records, executor.leased_at)
 
     def give_back(self, executor: RunExecutor, delay_ms: int = 0) -> None:
         """Hand the run back to ``ready``, uncounted; its memory is dropped, since it may be ahead of the store."""
         self._to_hand_back.append((executor.ref, executor.token, delay_ms))
         self._remove(executor)
-        executor.close()
+        self._close(executor)
         self.errand_wanted.set()
 
     def lose(self, executor: RunExecutor, word: str) -> None:
         """The run is another's now."""
         self._remove(executor)
+        self._close(executor)
+        self.reporting.lost(executor.ref, executor.token, word)
+
+    def _close(self, executor: RunExecutor) -> None:
+        """Destroy the run in memory, and tell what nobody in it wanted to hear."""
+        complaints = executor.complaints
+        if complaints:
+            self.reporting.complained(executor.ref, complaints)
         executor.close()
-        if word in ("fenced", "gone"):
-            self._signs.refused_commits += 1
-            self._emit(CommitRefused(self._worker, executor.ref, executor.token, word))
-        self._emit(LeaseLost(self._worker, executor.ref, executor.token, word))
 
     def _remove(self, executor: RunExecutor) -> None:
         if self._held.get(executor.ref) is executor:
             del self._held[executor.ref]
             self._cleared(executor.ref)
         self._forget(executor)
-        self._signs.held = len(self._held)
-        self.start_waiting()
+        if self._waiting:
+            self.start_waiting()
+        else:
+            self._count()
         self.changed.set()
 
     def _forget(self, executor: RunExecutor) -> None:
         self._executing.discard(executor)
         self._to_commit.pop(executor, None)
-        self._signs.executing = len(self._executing)
-
-
-class _FactLog:
-    """``action.log``: an author's own lines, as facts."""
-
-    __slots__ = ("_emit", "_run", "_start", "_worker")
-
-    def __init__(self, emit: Emit, worker: str, run: RunRef, start: StartAction) -> None:
-        self._emit = emit
-        self._worker = worker
-        self._run = run
-        self._start = start
-
-    def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
-        start = self._start
-        self._emit(AttemptLogged(self._worker, self._run, start.name, start.attempts + 1, level, event, fields))
-
-    def debug(self, event: str, **fields: object) -> None:
-        self._say("debug", event, fields)
-
-    def info(self, event: str, **fields: object) -> None:
-        self._say("info", event, fields)
-
-    def warning(self, event: str, **fields: object) -> None:
-        self._say("warning", event, fields)
-
-    def error(self, event: str, **fields: object) -> None:
-        self._say("error", event, fields)

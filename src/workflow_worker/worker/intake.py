@@ -7,7 +7,6 @@ reorders events as soon as two workers read one stream). What this loop decides 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from workflow_worker.model.environment import Environment
 from workflow_worker.model.exceptions import Refused
@@ -19,11 +18,12 @@ from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.part import Patience
 from workflow_worker.worker.planning import plan_intake
+from workflow_worker.worker.standstill import INTAKE, longest_silence_ms
 
 _SAME_ERROR_LIMIT = 3
 
 
-class SessionGone(Exception):
+class _SessionGone(Exception):
     """The store does not know our session any more."""
 
 
@@ -62,23 +62,31 @@ class Intake:
         self._cursor = "0"
         self._interrupted = None
 
-    async def run(self) -> None:
-        """Take work in until the worker is interrupted, by a drain or the loss of its session.
+    async def run(self) -> bool:
+        """Take work in until the worker is interrupted, by a drain or the loss of its session; False: the store does
+        not know the session any more, the worker must open another."""
+        try:
+            while not self._holdings.interrupt.is_set():
+                with self._patience.turn(INTAKE):
+                    await self._turn()
+        except _SessionGone:
+            return False
+        finally:
+            if self._interrupted is not None:
+                self._interrupted.cancel()
+        return True
 
-        Raises:
-            SessionGone: The session was reaped; the worker must open another.
-        """
+    async def _turn(self) -> None:
         holdings = self._holdings
-        while not holdings.interrupt.is_set():
-            holdings.hand_back_overdue()
-            holdings.changed.clear()
-            plan = plan_intake(replace(holdings.load(), backlog=self._backlog), self._limits)
-            if plan.room == 0:
-                await self._until_changed()
-                continue
-            taken = await self._ingest(plan.room)
-            if not taken and not holdings.interrupt.is_set():
-                await self._sleep()
+        holdings.hand_back_overdue()
+        holdings.changed.clear()
+        plan = plan_intake(holdings.load(self._backlog), self._limits)
+        if plan.room == 0:
+            await self._until_changed()
+            return
+        taken = await self._ingest(plan.room)
+        if not taken and not holdings.interrupt.is_set():
+            await self._sleep()
 
     async def _until_changed(self) -> None:
         """Wait for room, at most until the oldest leased run must be handed back."""
@@ -89,27 +97,32 @@ class Intake:
             return  # the next turn of the loop hands back what is overdue
 
     async def _sleep(self) -> None:
-        """Until an event or a ready run may be there, the poll interval is over, or the worker is interrupted."""
-        sleep = asyncio.ensure_future(self._wait_for_work())
-        interrupted = self._interrupted = self._interrupted or asyncio.ensure_future(self._until_interrupted())
+        """Until an event or a ready run may be there, the poll interval is over, or the worker is interrupted.
+
+        A read that does not come back in time is given up: then this worker polls, late but not deaf.
+        """
+        poll_ms = self._limits.poll_interval_ms
+        longest_s = (poll_ms + longest_silence_ms(poll_ms) / 2) / 1000
+        interrupted = self._interrupted = self._interrupted or asyncio.ensure_future(self._holdings.interrupt.wait())
+        read = asyncio.ensure_future(
+            self._patience.call(
+                lambda: self._store.wait_for_work(poll_ms),
+                wanted=lambda: not self._holdings.interrupt.is_set(),
+                part=INTAKE,
+            )
+        )
         try:
-            await asyncio.wait((sleep, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((read, interrupted), timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
+            if read.done() and not read.cancelled():
+                read.result()
+            elif not interrupted.done():
+                self._signs.store_errors += 1
         finally:
-            if not sleep.done():
-                sleep.cancel()
-        if sleep.done() and not sleep.cancelled():
-            sleep.result()
+            if not read.done():
+                read.cancel()
+                read.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody else looks at it
         if self._environment.fault is not None:
             self._environment.fault("read.woken")
-
-    async def _until_interrupted(self) -> bool:
-        return await self._holdings.interrupt.wait()
-
-    async def _wait_for_work(self) -> None:
-        await self._patience.call(
-            lambda: self._store.wait_for_work(self._limits.poll_interval_ms),
-            wanted=lambda: not self._holdings.interrupt.is_set(),
-        )
 
     async def _ingest(self, room: int, quarantine: bool = False) -> bool:
         """One request, repeated with the same number until it is answered; True when it brought something."""
@@ -125,6 +138,7 @@ class Intake:
                 outcome = await self._patience.call(
                     lambda: self._store.ingest(request),
                     wanted=lambda: holdings.session == session and not holdings.draining,
+                    part=INTAKE,
                 )
             except Refused:
                 return await self._script_error(room)
@@ -132,19 +146,19 @@ class Intake:
                 fault("ingest.done")
             match outcome:
                 case Unregistered():
-                    await self._patience.call(lambda: self._store.register(self._registration))
+                    await self._patience.call(lambda: self._store.register(self._registration), part=INTAKE)
                 case Ingested():
                     self._same_error = 0
                     self._clock.observe(outcome.now)
                     self._cursor = outcome.cursor
-                    self._signs.ingested += outcome.read
+                    holdings.reporting.ingested(outcome)
                     self._backlog = len(outcome.runs) >= room or outcome.read >= room
                     holdings.accept(outcome.runs)
                     return bool(outcome.runs or outcome.read)
                 case None if holdings.draining:
                     return False
                 case SessionLost() | Stale() | None:
-                    raise SessionGone(session)
+                    raise _SessionGone(session)
 
     async def _script_error(self, room: int) -> bool:
         """The script itself raised, on a stranger's entry most likely: the third time the head goes to ``dead``."""

@@ -19,9 +19,14 @@ class WorkerLimits:
     lease_ttl_ms: int = 10_000
     stall_limit_ms: int = 30_000
     shutdown_grace_ms: int = 30_000
+    max_takeovers: int = 3
     cached_runs: int = 2_000
     start_within_ms: int = 1_000
     """A leased run that found no slot for so long is handed back, uncounted."""
     linger_ms: int = 100
     """A run whose next timer is nearer than this is kept instead of released."""
+    closing_ms: int = 4_000
+    """What may follow the grace: bodies that do not end, the session, the connections; hung ones are left behind."""
+    memory_high_water: int = 85
+    """Percent of maxmemory above which the store is reported as filling up; 0 for never."""
     detail: bool = False

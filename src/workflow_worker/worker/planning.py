@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from workflow_worker.worker.limits import WorkerLimits
 
@@ -10,8 +10,7 @@ MOST_PER_CALL = 200
 """Rule R5: no call touches more than 200 runs, so that none blocks the server for long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True):
     """What a worker holds now: `executing` runs have code or attempts to run, `leased` ones wait for a slot,
     `recording` ones only for the answer to their commit."""
 
@@ -24,8 +23,7 @@ class Load:
     """Whether a run is executed alone, because it may be what killed its former holders."""
 
 
-@dataclass(frozen=True, slots=True)
-class IntakePlan:
+class IntakePlan(msgspec.Struct, frozen=True):
     """Lease up to `room` runs now; with no room, wait until something changes."""
 
     room: int

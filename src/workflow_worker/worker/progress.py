@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from workflow_worker.model.event import Event
+from workflow_worker.store.transitions import Emit
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """Grows between two commits; one commit writes all of it or nothing."""
 
-    records: list[bytes] = field(default_factory=list[bytes])
+    records: list[bytes] = []
     taken: int = 0
     last_taken: str = ""
-    rejects: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    waits: dict[tuple[str, str], bool] = field(default_factory=dict[tuple[str, str], bool])
+    rejects: list[tuple[str, str]] = []
+    waits: dict[tuple[str, str], bool] = {}
     """Event type and subject → whether the run waits for it now: of a wait that ended and began again only the last
     word counts, because the store adds first and removes then."""
     state: bytes | None = None
+    emits: list[Emit] = []
     attempts: int = 0
-    events: list[tuple[str, Event, float]] = field(default_factory=list[tuple[str, Event, float]])
+    events: list[tuple[str, Event, float]] = []
     """Events taken in, by mailbox entry, and when they came into this worker's hands (monotonic seconds)."""
 
     @property
     def dirty(self) -> bool:
         """Whether there is something that must be written."""
-        return bool(self.records or self.taken or self.waits or self.rejects) or self.state is not None
+        return bool(self.records or self.taken or self.waits or self.rejects or self.emits) or self.state is not None
 
     def before(self, later: Progress) -> Progress:
         """This progress, refused by the store, with what came after it."""
@@ -37,6 +38,7 @@ class Progress:
             rejects=self.rejects + later.rejects,
             waits=self.waits | later.waits,
             state=later.state if later.state is not None else self.state,
+            emits=self.emits + later.emits,
             attempts=self.attempts + later.attempts,
             events=self.events + later.events,
         )

@@ -31,6 +31,8 @@ class Callbacks:
     renewed: Callable[[Renewed], None]
     lost: Callable[[SessionId, str], None]
     failed: Callable[[Exception], None]
+    ended: Callable[[Exception], None]
+    """Nobody renews any more: the worker must end."""
 
 
 class SessionKeeper:
@@ -75,7 +77,15 @@ class SessionKeeper:
         self._session = None
 
     async def run(self) -> None:
-        """Renew every fifth of the lease until stopped."""
+        """Renew every fifth of the lease until stopped; an error that nobody foresaw ends the worker."""
+        try:
+            await self._run()
+        except Exception as error:  # noqa: BLE001 - on a thread of its own nobody else would hear of it
+            self._session = None
+            with contextlib.suppress(RuntimeError):  # the worker's loop is closed: it has ended already
+                self._on_worker_loop(self._callbacks.ended, error)
+
+    async def _run(self) -> None:
         store = await self._open_store()
         interval_s = self._limits.lease_ttl_ms / 5_000
         try:
@@ -106,9 +116,9 @@ class SessionKeeper:
             return
         if int(now * 1000) - self._signs.loop_at > self._limits.stall_limit_ms:
             return  # the loop stands still: the lease must not outlive the worker
-        if self._environment.fault is not None:
-            self._environment.fault("renew.before")
         try:
+            if self._environment.fault is not None:
+                self._environment.fault("renew.before")
             # A store that hangs may answer later than the lease lasts; the attempts must not go on until then.
             async with asyncio.timeout(left_s):
                 answer = await store.renew(session, self._pairs())

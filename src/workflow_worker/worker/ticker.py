@@ -6,14 +6,19 @@ import asyncio
 
 from workflow_worker.model.environment import Environment
 from workflow_worker.model.exceptions import Refused
-from workflow_worker.model.facts import Emit, PartFailed
+from workflow_worker.model.facts import Emit, PartFailed, StoreFilling, StoreRelieved
 from workflow_worker.model.failure import describe
+from workflow_worker.model.vitals import VitalSigns
 from workflow_worker.store.protocol import Store
 from workflow_worker.worker.clock import ServerClock
+from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.part import Patience
+from workflow_worker.worker.standstill import TICKER
 
 _SHORTEST_S = 0.001
 _AFTER_ERROR_S = 1.0
+_RELIEF = 2
+"""Percentage points below MEMORY_HIGH_WATER at which the store counts as relieved."""
 
 
 class Ticker:
@@ -26,17 +31,21 @@ class Ticker:
         patience: Patience,
         clock: ServerClock,
         environment: Environment,
-        interval_ms: int,
+        limits: WorkerLimits,
         worker: str,
+        signs: VitalSigns,
         emit: Emit,
     ) -> None:
         self._worker = worker
+        self._signs = signs
+        self._high_water = limits.memory_high_water
+        self._filling = False
         self._emit = emit
         self._store = store
         self._patience = patience
         self._clock = clock
         self._environment = environment
-        self._interval_ms = interval_ms
+        self._interval_ms = limits.poll_interval_ms
         self._next_at: float | None = None
         self._sooner = asyncio.Event()
 
@@ -55,7 +64,8 @@ class Ticker:
         while True:
             self._next_at = None
             try:
-                ticked = await self._patience.call(self._store.tick)
+                with self._patience.turn(TICKER):
+                    ticked = await self._patience.call(self._store.tick, part=TICKER)
             except Refused as error:
                 # One thing that cannot be moved must not end every worker; the others' ticks say the same.
                 self._emit(PartFailed(self._worker, "ticker", describe(error)))
@@ -63,13 +73,27 @@ class Ticker:
                 continue
             assert ticked is not None
             self._clock.observe(ticked.now)
+            self._note_memory(ticked.memory or 0)
             if ticked.full:
                 continue
-            if ticked.next_due is not None:
+            due = min(filter(None, (ticked.next_due, ticked.sessions_due)), default=None)
+            if due is not None:
                 # By the server's own clock in this reply: by our idea of it the thing may be due already, and we would
                 # tick without a pause until the server agrees.
-                self._tick_in(ticked.next_due - ticked.now)
+                self._tick_in(due - ticked.now)
             await self._pause()
+
+    def _note_memory(self, percent: int) -> None:
+        """Say once that the store fills up, and once that it has room again; a little below the mark, for the figure
+        goes up and down all the time."""
+        self._signs.store_memory = percent
+        limit = self._high_water
+        if not self._filling and limit and percent > limit:
+            self._filling = True
+            self._emit(StoreFilling(self._worker, percent, limit))
+        elif self._filling and percent <= max(0, limit - _RELIEF):
+            self._filling = False
+            self._emit(StoreRelieved(self._worker, percent))
 
     async def _pause(self) -> None:
         jittered = self._interval_ms * (0.75 + self._environment.random.random() / 2)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from workflow_worker.app.registry import App
 from workflow_worker.model.environment import Environment
@@ -12,7 +11,9 @@ from workflow_worker.model.exceptions import StoreUnavailable
 from workflow_worker.model.facts import (
     Emit,
     PartFailed,
+    PartStalled,
     SessionLost,
+    StoreReplaced,
     WorkerDraining,
     WorkerStarted,
     WorkerStopped,
@@ -23,22 +24,18 @@ from workflow_worker.model.vitals import VitalSigns, WorkerPhase
 from workflow_worker.runtime import ordering
 from workflow_worker.store.protocol import Store
 from workflow_worker.store.transitions import Renewed
-from workflow_worker.worker.actions import Performer
-from workflow_worker.worker.clock import ServerClock
-from workflow_worker.worker.committer import Committer
-from workflow_worker.worker.errands import Errands
+from workflow_worker.worker.assembly import OpenStore, Parts, Plan, assemble
 from workflow_worker.worker.holdings import Holdings
-from workflow_worker.worker.intake import Intake, SessionGone
 from workflow_worker.worker.limits import WorkerLimits
-from workflow_worker.worker.part import Part, Patience, end_all
-from workflow_worker.worker.session import Callbacks, KeeperTask, KeeperThread, SessionKeeper
-from workflow_worker.worker.ticker import Ticker
+from workflow_worker.worker.part import Part, Patience, end_all, until_interrupted, within
+from workflow_worker.worker.session import Callbacks
+from workflow_worker.worker.standstill import INTAKE, StoodStill, answering_since, is_beyond_help, standstills
 
 _BEAT_S = 0.1
-_CLOSE_WITHIN_S = 3.0
-_BODIES_WITHIN_S = 1.0
-
-OpenStore = Callable[[], Awaitable[Store]]
+_BLIND_S = 1.0
+"""A beat that is later than this saw nothing meanwhile: what looks old after it may be about to be answered."""
+_ANSWER_WITHIN_S = 1.0
+"""How long an interrupted intake waits for an answer under way; the end of the session hands back what comes later."""
 
 
 class WorkflowWorker:
@@ -55,6 +52,7 @@ class WorkflowWorker:
         release: Version of this package, noted in histories.
         threads: Where sync actions run; by default a pool of CONCURRENCY_LIMIT threads (at most 256).
         own_thread: Keep the session on a thread of its own; off for a store that lives on one event loop.
+        epoch: The mark of the namespace that workers before this one worked on; empty if there was none.
     """
 
     def __init__(
@@ -70,122 +68,65 @@ class WorkflowWorker:
         release: str = "",
         threads: Executor | None = None,
         own_thread: bool = True,
+        epoch: str = "",
     ) -> None:
-        self._app = app
-        self._open_store = open_store
+        self._plan = Plan(app, open_store, limits, environment, emit, signs, name, release, threads, own_thread)
         self._limits = limits
         self._environment = environment
         self._emit = emit
         self._signs = signs
         self._name = name
-        self._release = release
-        self._threads = threads
-        self._own_thread = own_thread
+        self._epoch = epoch
         self._drain_wanted = asyncio.Event()
+        self._drain_at = 0.0
         self._hurry = asyncio.Event()
         self._holdings: Holdings | None = None
         self._hints: asyncio.Task[None] | None = None
+        self._kept = SessionId("")
+        self._trouble: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Work until drained; returns when everything is handed back and the session is closed.
 
         Raises:
-            BaseExceptionGroup: A part failed in a way nobody foresaw; the supervisor should start another worker.
+            BaseExceptionGroup: A part failed in a way nobody foresaw, or stands still (`StoodStill`); the supervisor
+                should start another worker.
         """
         ordering.install()
-        loop = asyncio.get_running_loop()
-        threads = self._threads or self._make_threads()
-        store = await self._open_store()
-        clock = ServerClock(self._environment)
-        holdings = self._holdings = Holdings(
-            worker=self._name,
-            app=self._app,
-            limits=self._limits,
-            release=self._release,
-            environment=self._environment,
-            clock=clock,
-            signs=self._signs,
-            emit=self._emit,
-        )
-        holdings.performer = Performer(
-            self._app,
-            self._environment,
-            holdings,
-            threads,
-            None if self._threads else self._make_threads,
-            self._most_threads,
-            self._limits.max_retries,
-            clock.now_ms,
-        )
-        patience = Patience(self._name, self._environment, self._signs, self._emit)
-        ticker = Ticker(
-            store=store,
-            patience=patience,
-            clock=clock,
-            environment=self._environment,
-            interval_ms=self._limits.poll_interval_ms,
-            worker=self._name,
-            emit=self._emit,
-        )
-        holdings.on_wake = ticker.wake_at
-        intake = Intake(
-            store=store,
-            registration=self._app.registration(),
-            holdings=holdings,
-            patience=patience,
-            clock=clock,
-            limits=self._limits,
-            environment=self._environment,
-            signs=self._signs,
-        )
-        keeper = SessionKeeper(
-            open_store=self._open_store,
-            pairs=holdings.pairs,
-            limits=self._limits,
-            environment=self._environment,
-            signs=self._signs,
-            callbacks=Callbacks(renewed=self._renewed, lost=self._session_lost, failed=self._renewal_failed),
-            on_worker_loop=loop.call_soon_threadsafe,
-        )
-        keeping = KeeperThread(keeper) if self._own_thread else KeeperTask(keeper)
-        parts = (
-            Committer(store, holdings, patience, clock, self._environment),
-            Errands(store, holdings, patience, clock),
-            ticker,
-        )
+        trouble = self._trouble = asyncio.get_running_loop().create_future()
+        callbacks = Callbacks(self._renewed, self._session_lost, self._renewal_failed, self._keeper_ended)
+        parts = assemble(self._plan, await self._plan.open_store(), callbacks)
+        self._holdings = parts.holdings
         # Renewal first, so that no lease is ever without it; intake last, because it needs all the others.
-        beat = asyncio.create_task(self._beat())
-        keeping.start()
+        beat = asyncio.create_task(self._beat(parts))
+        parts.keeping.start()
         try:
             async with asyncio.TaskGroup() as group:
-                running = [group.create_task(self._guard(part)) for part in parts]
-                await self._work(store, holdings, intake, keeper, patience)
-                await self._finish(holdings)
+                running = [group.create_task(self._guard(part)) for part in parts.loops]
+                running.append(group.create_task(_until_trouble(trouble)))
+                await self._work(parts)
+                await self._finish(parts)
                 await end_all(running)
-            keeper.forget()  # a renewal of the session that we are about to close would call it lost
-            await self._leave(store, holdings)
+            parts.keeper.forget()  # a renewal of the session that we are about to close would call it lost
+            await self._leave(parts)
         finally:
             self._signs.phase = int(WorkerPhase.STOPPED)
-            keeping.stop(within_s=2.0)
+            parts.keeping.stop(within_s=self._limits.closing_ms / 8_000)
             beat.cancel()
-            holdings.abandon_all()
-            holdings.cache.clear()
-            await store.aclose()
-            if self._threads is None:
-                threads.shutdown(wait=False, cancel_futures=True)
+            trouble.cancel()
+            if self._hints is not None:
+                self._hints.cancel()
+            parts.holdings.abandon_all()
+            parts.holdings.cache.clear()
+            await within(self._limits.closing_ms / 8_000, parts.store.aclose())
+            parts.performer.close()
         self._emit(WorkerStopped(self._name))
-
-    @property
-    def _most_threads(self) -> int:
-        return min(256, self._limits.concurrency_limit)
-
-    def _make_threads(self) -> Executor:
-        return ThreadPoolExecutor(self._most_threads, thread_name_prefix="action")
 
     def drain(self, hurry: bool = False) -> None:
         """Take no new work and finish; with `hurry`, cancel attempts at once. Call on the worker's loop."""
         if not self._drain_wanted.is_set():
             self._drain_wanted.set()
+            self._drain_at = self._environment.monotonic()
             self._signs.phase = int(WorkerPhase.DRAINING)
             self._emit(WorkerDraining(self._name))
             if self._holdings is not None:
@@ -195,36 +136,62 @@ class WorkflowWorker:
 
     # -------------------------------------------------------------------------------------------------------- the story
 
-    async def _work(
-        self, store: Store, holdings: Holdings, intake: Intake, keeper: SessionKeeper, patience: Patience
-    ) -> None:
+    async def _work(self, parts: Parts) -> None:
         """Sessions, one after the other, until the worker drains; ordinarily there is one."""
+        holdings = parts.holdings
         if self._drain_wanted.is_set():
             holdings.begin_drain()
         while not holdings.draining:
             session = SessionId(f"{self._name}.{self._environment.new_id()[:12]}")
             holdings.session = session
             opening = self._environment.monotonic()
-            if await patience.call(lambda s=session: _opened(store, s), lambda: not holdings.draining) is None:
+            mark = await self._open(parts, session)
+            if mark is None:
                 return
+            self._note_epoch(mark, holdings)
             if self._environment.monotonic() - opening > self._limits.lease_ttl_ms / 2_000:
                 continue  # opened after a long outage: it may be expired already, and nothing is held yet
-            keeper.watch(session, opening)
-            intake.begin_session()
+            self._signs.renewed_at = int(opening * 1000)
+            self._kept = session
+            parts.keeper.watch(session, opening)
+            parts.intake.begin_session()
             if not holdings.draining:
                 holdings.interrupt.clear()
-            self._signs.renewed_at = int(opening * 1000)
             if self._signs.phase == WorkerPhase.STARTING:
                 self._signs.phase = int(WorkerPhase.RUNNING)
-            self._emit(WorkerStarted(self._name, session))
-            self._hints = asyncio.create_task(self._listen(store, holdings, session))
+            self._emit(WorkerStarted(self._name, session, mark))
+            parts.declarer.session_opened(mark)
+            self._hints = asyncio.create_task(self._listen(parts.store, holdings, session))
             try:
-                await intake.run()
-            except SessionGone:
-                self._session_lost(session, "unknown to the store")
+                if await until_interrupted(parts.intake.run(), holdings.interrupt, self._answer_within_s) is False:
+                    self._session_lost(session, "unknown to the store")
             finally:
                 if not holdings.draining:
                     self._hints.cancel()
+
+    async def _open(self, parts: Parts, session: SessionId) -> str | None:
+        """Open a session; the namespace's mark, or None if the worker drains first."""
+        with parts.patience.turn(INTAKE):
+            return await until_interrupted(
+                parts.patience.call(
+                    lambda: parts.store.open(session), lambda: not parts.holdings.draining, part=INTAKE
+                ),
+                self._drain_wanted,
+                self._answer_within_s,
+            )
+
+    @property
+    def _answer_within_s(self) -> float:
+        return min(_ANSWER_WITHIN_S, self._limits.closing_ms / 4_000)
+
+    def _note_epoch(self, mark: str, holdings: Holdings) -> None:
+        """Another mark than before means FLUSHALL, a restored or a foreign server. What is remembered of runs is not
+        about those that are there now; everything else begins again by itself, as on a fresh server."""
+        before, self._epoch = self._epoch, mark
+        if before and mark != before:
+            self._signs.store_replaced_at = int(self._environment.monotonic() * 1000)
+            holdings.forget_runs()
+            self._emit(StoreReplaced(self._name, before, mark))
 
     async def _listen(self, store: Store, holdings: Holdings, session: SessionId) -> None:
         """Hints of mail for runs that we hold; a lost one is made good by the next renewal."""
@@ -238,25 +205,25 @@ class WorkflowWorker:
                     self._emit(PartFailed(self._name, "hints", describe(error)))
             await self._environment.sleep(0.5)
 
-    async def _finish(self, holdings: Holdings) -> None:
+    async def _finish(self, parts: Parts) -> None:
         """Let what executes reach the end of its attempts, within the grace; then stop the attempts."""
-        deadline = self._environment.monotonic() + self._limits.shutdown_grace_ms / 1000
-        while not holdings.empty and not self._hurry.is_set() and self._environment.monotonic() < deadline:
+        holdings, now = parts.holdings, self._environment.monotonic
+        deadline = self._drain_at + self._limits.shutdown_grace_ms / 1000
+        while not holdings.empty and not self._hurry.is_set() and now() < deadline:
             holdings.changed.clear()
             await self._environment.sleep(0.01)
         holdings.abandon_all()
-        assert holdings.performer is not None
-        await holdings.performer.stop(_BODIES_WITHIN_S)
+        await parts.performer.stop(self._limits.closing_ms / 4_000)
 
-    async def _leave(self, store: Store, holdings: Holdings) -> None:
+    async def _leave(self, parts: Parts) -> None:
         """Close the session: whatever it still holds goes back to ``ready``, uncounted."""
         if self._hints is not None:
             self._hints.cancel()
-        session = holdings.session
-        if not session:
-            return
-        deadline = self._environment.monotonic() + _CLOSE_WITHIN_S
-        while self._environment.monotonic() < deadline:
+        if parts.holdings.session:
+            await within(self._limits.closing_ms / 2_000, self._close(parts.store, parts.holdings.session))
+
+    async def _close(self, store: Store, session: SessionId) -> None:
+        while True:
             try:
                 if await store.close(session):
                     return
@@ -272,6 +239,10 @@ class WorkflowWorker:
 
     def _renewal_failed(self, error: Exception) -> None:
         self._emit(PartFailed(self._name, "session keeper", describe(error)))
+
+    def _keeper_ended(self, error: Exception) -> None:
+        self._emit(PartFailed(self._name, "session keeper", describe(error)))
+        self._end_by(error)
 
     def _session_lost(self, session: SessionId, reason: str) -> None:
         holdings = self._holdings
@@ -291,15 +262,47 @@ class WorkflowWorker:
             self._emit(PartFailed(self._name, type(part).__name__, describe(error)))
             raise
 
-    async def _beat(self) -> None:
-        """Show that the loop turns, and how late it is."""
+    async def _beat(self, parts: Parts) -> None:
+        """Show that the loop turns, and how late it is; watch over session and parts."""
+        signs, clock = self._signs, self._environment.monotonic
         while True:
-            before = self._environment.monotonic()
-            self._signs.loop_at = int(before * 1000)
+            before = clock()
+            signs.loop_at = int(before * 1000)
             await self._environment.sleep(_BEAT_S)
-            self._signs.loop_lag = max(0, int((self._environment.monotonic() - before - _BEAT_S) * 1000))
+            late_s = max(0.0, clock() - before - _BEAT_S)
+            signs.loop_lag = int(late_s * 1000)
+            signs.undead = parts.holdings.graveyard.count
+            self._watch_session(parts)
+            self._watch_parts(parts.patience, blind=late_s > _BLIND_S)
+
+    def _watch_session(self, parts: Parts) -> None:
+        """The keeper gives a session up before it expires; here is who does it when the keeper itself is stuck."""
+        expired = self._signs.renewed_at + self._limits.lease_ttl_ms * 2 // 3
+        session = parts.holdings.session
+        if session and session == self._kept and int(self._environment.monotonic() * 1000) > expired:
+            parts.keeper.forget()
+            self._session_lost(session, "expired without a renewal")
+
+    def _watch_parts(self, patience: Patience, *, blind: bool) -> None:
+        signs, limits = self._signs, self._limits
+        now = int(self._environment.monotonic() * 1000)
+        since = answering_since(signs, limits.poll_interval_ms, limits.lease_ttl_ms, now)
+        signs.answering_since = now if since and blind else since
+        if signs.phase >= WorkerPhase.DRAINING:
+            return  # the grace is the limit now
+        for stood in standstills(signs, limits.poll_interval_ms, limits.lease_ttl_ms, now):
+            if is_beyond_help(stood, patience.silent_ms(stood.part), limits.stall_limit_ms):
+                span = f"{stood.for_ms / 1000:.1f} s"
+                if self._end_by(StoodStill(f"{stood.part} stood still for {span} though the store answered others")):
+                    self._emit(PartStalled(self._name, stood.part, stood.for_ms))
+
+    def _end_by(self, error: Exception) -> bool:
+        """End the worker by this error; False if it ends already."""
+        if self._trouble is None or self._trouble.done():
+            return False
+        self._trouble.set_exception(error)
+        return True
 
 
-async def _opened(store: Store, session: SessionId) -> bool:
-    await store.open(session)
-    return True
+async def _until_trouble(trouble: asyncio.Future[None]) -> None:
+    await trouble

@@ -54,6 +54,16 @@ def helper() -> float:
     return monotonic()  # clock
 
 
+@app.workflow()
+async def piece(number: int, what: object = None) -> None:
+    """A child."""
+
+
+@app.workflow()  # types
+async def odd(fits: list[asyncio.Event] | set[asyncio.Event]) -> None:
+    """Takes what has no JSON form."""
+
+
 @app.workflow(on=Started)
 async def bad(started: Started) -> None:
     t.time()  # clock
@@ -81,6 +91,7 @@ async def bad(started: Started) -> None:
     helper()
     step(1)  # await
     step.fn(1)  # io
+    piece(1)  # await
     print(action.attempt)  # attempt
     for each in {1, 2}:  # order
         print(each)

@@ -205,6 +205,16 @@ def test_a_compensation_is_an_action_that_takes_the_result() -> None:
         @book.compensation
         async def wrong(name: str) -> None: ...
 
+    with pytest.raises(UsageError, match=r"does not take 'name': it is called with the arguments of 'book'"):
+
+        @book.compensation
+        async def forgets(*, result: str | None) -> None: ...
+
+    with pytest.raises(UsageError, match="needs 'reason', which the action does not have"):
+
+        @book.compensation
+        async def asks(name: str, reason: str, *, result: str | None) -> None: ...
+
     @book.compensation(timeout=5, name="unbook")
     def right(name: str, *, result: str | None) -> None: ...
 
@@ -268,3 +278,21 @@ async def test_an_action_sees_its_attempt_and_nobody_else_does() -> None:
 def test_an_action_shows_what_it_is() -> None:
     assert repr(shop.charge.using(key="k")).startswith("<action charge[k] at ")
     assert isinstance(shop.charge, Action)
+
+
+def test_object_in_an_annotation_stands_for_anything() -> None:
+    app = App("anything")
+
+    @app.action
+    async def fetch(of: object) -> object:
+        return of
+
+    @app.action
+    async def fetch_all() -> list[object]:
+        return []
+
+    for given in ({"a": [1]}, "x", None):
+        assert fetch.definition.decode_result(fetch.definition.encode_result(given)) == given
+        args, kwargs = fetch.definition.decode_arguments(fetch.definition.encode_arguments((given,), {}))
+        assert [*args, *kwargs.values()] == [given]
+    assert fetch_all.definition.decode_result(fetch_all.definition.encode_result([1, "x"])) == [1, "x"]

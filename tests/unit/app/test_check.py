@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from examples import approval, orders, webhooks
+from examples import account, approval, orders, printer, transfer, webhooks, wordcount
 
 from tests.unit.app import bad, shop
 from workflow_worker import App, wf
@@ -37,7 +37,8 @@ def test_a_finding_names_place_reason_and_replacement() -> None:
 
 
 def test_good_apps_have_no_findings() -> None:
-    for app in (shop.app, orders.app, approval.app, webhooks.app):
+    examples = (orders, approval, webhooks, account, printer, transfer, wordcount)
+    for app in (shop.app, *(each.app for each in examples)):
         assert check(app) == []
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.app import shop
 from workflow_worker import App, Event
+from workflow_worker.app.events import EventCatalogue
 from workflow_worker.app.workflows import Workflow
 from workflow_worker.model.exceptions import EventRejected, UsageError
 from workflow_worker.store.transitions import Route, StartRoute
@@ -95,8 +96,23 @@ def test_a_workflow_is_async_and_takes_exactly_its_event() -> None:
     ):
         with pytest.raises(UsageError, match=reason):
             app.workflow(on=begun(app))(wrong)  # pyright: ignore[reportArgumentType] - what is tested
+
+    @app.event("forgotten")
+    @dataclass(frozen=True)
+    class Forgotten: ...
+
+    async def forgot(event: Forgotten) -> None: ...
+
+    async def starred(*events: int) -> None: ...
+
     with pytest.raises(UsageError, match="add on=ItsClass"):
-        app.workflow()(two)
+        app.workflow()(forgot)
+    with pytest.raises(UsageError, match="must have a name to be passed by"):
+        app.workflow()(starred)
+    with pytest.raises(UsageError, match="timeout=0"):
+        app.workflow(timeout=0)(none)
+    with pytest.raises(UsageError, match=r"'ww\.mine'.* is reserved"):
+        app.workflow(name="ww.mine")(none)
     with pytest.raises(UsageError, match="has an id template and no `on=`"):
         app.workflow(id="{id}")(none)
     with pytest.raises(UsageError, match="not a declared event"):
@@ -153,8 +169,15 @@ async def test_main_gives_the_function_its_decoded_event() -> None:
 def test_registration_starts_the_newest_version_and_knows_all() -> None:
     registration = shop.app.registration()
     start = StartRoute("fulfil", 2, ("=order-", "subject"))
-    assert registration.routes == {"order.placed": Route(True, (start,))}
-    assert registration.knows == ("fulfil@1", "fulfil@2")
+    assert registration.routes == {
+        "order.placed": Route(True, (start,)),
+        "ww.start": Route(False, (StartRoute("fulfil", 2, restart=True),)),
+        "ww.tick": Route(False, (StartRoute("fulfil", 2),)),
+        "ww.lock": Route(False, (StartRoute("ww.lock", 1, restart=True),)),
+        "workflow-worker.schedule.set": Route(False, (StartRoute("ww.schedule", 1, restart=True),)),
+        "workflow-worker.schedule.told": Route(False),
+    }
+    assert registration.knows == ("fulfil@1", "fulfil@2", "ww.lock@1", "ww.schedule@1")
 
 
 def test_a_type_starts_only_the_workflows_of_its_own_class() -> None:
@@ -165,6 +188,11 @@ def test_a_type_starts_only_the_workflows_of_its_own_class() -> None:
         app.workflow(on=made, name=name, on_existing="restart" if name == "B" else "ignore")(nothing)
     routes = app.registration().routes
     started = {event_type: [start.workflow for start in route.starts] for event_type, route in routes.items()}
+    assert started.pop("ww.start") == ["A", "B", "C", "D"]
+    assert started.pop("ww.tick") == ["A", "B", "C", "D"]
+    assert started.pop("ww.lock") == ["ww.lock"]
+    assert started.pop("workflow-worker.schedule.set") == ["ww.schedule"]
+    assert started.pop("workflow-worker.schedule.told") == []
     assert started == {"shop.*": ["A"], "shop.eu.*": ["B"], "shop.eu.sold": ["C"], "shopping": ["D"]}
     assert [start.restart for start in routes["shop.eu.*"].starts] == [True]
     assert not any(route.needs_subject for route in routes.values())
@@ -194,3 +222,61 @@ def test_importing_the_package_stays_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_workflow_without_an_event_takes_arguments_with_a_json_form() -> None:
+    @App("x").workflow()
+    async def move(what: str, boxes: list[int], *, fast: bool = False) -> str:
+        return f"{what} {boxes} {fast}"
+
+    def taken(data: bytes) -> Any:
+        event = Event("e-1", "ww.start", data=data)
+        coroutine = move.definition.main(event, EventCatalogue())()
+        with pytest.raises(StopIteration) as returned:
+            coroutine.send(None)
+        return returned.value.value
+
+    raw, subject = move.encode_input(("x", [1]), {"fast": True})
+    assert (raw, subject) == (b'{"what":"x","boxes":[1],"fast":true}', None)
+    assert taken(raw) == "x [1] True"
+    for junk, reason in (
+        (b'{"what":1,"boxes":[]}', "expected `str`"),
+        (b'{"what":"x"}', "missing a required argument: 'boxes'"),
+        (b'{"where":"x"}', "it takes no 'where'"),
+        (b"[]", "expected `object`"),
+        (b"", "missing a required argument: 'what'"),
+    ):
+        with pytest.raises(EventRejected, match=reason):
+            taken(junk)
+    with pytest.raises(UsageError, match=r"input of workflow 'move'.*unexpected keyword"):
+        move.encode_input(("x", []), {"slow": True})
+
+
+def test_a_child_of_an_event_workflow_is_started_with_the_event() -> None:
+    app = app_of("key")
+    workflow = app.workflow(on=begun(app))(nothing)
+    assert workflow.encode_input((begun(app)("k-1"),), {}) == (b'{"key":"k-1","id":""}', "k-1")
+    with pytest.raises(UsageError, match="is started with one"):
+        workflow.encode_input((), {})
+    with pytest.raises(UsageError, match="is not a"):
+        workflow.encode_input(("k-1",), {})
+    event = Event("e-1", "ww.start", "k-1", b'{"key": 5}')
+    with pytest.raises(EventRejected, match="expected `str`"):
+        workflow.definition.main(event, app.events)
+
+
+def test_an_update_handler_takes_one_annotated_event() -> None:
+    workflow = App("x").workflow()(done)
+
+    async def two(first: Started, second: Started) -> None: ...
+
+    async def bare(request: Any) -> None: ...
+
+    def sync(request: Started) -> None: ...
+
+    with pytest.raises(UsageError, match="goes above an `async def`"):
+        workflow.update(sync)  # pyright: ignore[reportArgumentType, reportCallIssue] - what is tested
+    for wrong in (two, bare):
+        workflow.update(wrong)
+        with pytest.raises(UsageError, match="must take one argument, annotated with its class"):
+            workflow.definition.updates[-1].event_class({})

@@ -14,6 +14,7 @@ from workflow_worker.model.command import (
     CancelTimer,
     Command,
     Complete,
+    EmitEvent,
     StartAction,
     StartTimer,
     Suspend,
@@ -28,10 +29,11 @@ from workflow_worker.model.record import (
     CancelRequested,
     EventReceived,
     Record,
+    RunStarted,
     TimerFired,
 )
 from workflow_worker.runtime.closing import Graveyard
-from workflow_worker.runtime.execution import Execution, current_execution
+from workflow_worker.runtime.execution import DeclaredEvents, Execution, current_execution
 from workflow_worker.runtime.futures import Call
 
 START = 1_764_000_000_000
@@ -68,6 +70,10 @@ class Registry:
     def types_of(self, event_class: type) -> tuple[str, ...]:
         return self.types[event_class]
 
+    def outgoing(self, value: object, subject: str | None) -> Event:
+        event_type = self.types[type(value)][0].removesuffix(".*")
+        return Event("", event_type, subject, msgspec.json.encode(value))
+
     def decode(self, event: Event, event_class: type | None = None) -> object:
         assert event_class is not None
         try:
@@ -90,25 +96,41 @@ act = cast("Callable[..., Call[Any]]", FunctionType(_act.__code__, {**globals(),
 class Driver:
     """One run with its history. Time goes on by one second with every record."""
 
-    def __init__(self, main: Main, history: Sequence[Record] = (), *, subject: str | None = "order-1") -> None:
+    def __init__(
+        self,
+        main: Main,
+        history: Sequence[Record] = (),
+        *,
+        subject: str | None = "order-1",
+        ref: str = "test:1",
+        seed: str = "seed",
+        packed: bool = False,
+        events: DeclaredEvents | None = None,
+    ) -> None:
         self.main = main
         self.subject = subject
+        self.ref = ref
+        self.seed = seed
+        self.events = events or Registry()
+        self.encode: Callable[[Any], bytes] = msgspec.msgpack.encode if packed else msgspec.json.encode
+        """How results of actions are encoded: declared ones use msgpack."""
+        self.steps: list[tuple[Sequence[Record], list[Command]]] = []
         self.graveyard = Graveyard()
         self.history: list[Record] = list(history)
         self.given: list[Command] = []
         self.open: dict[int, StartAction | StartTimer] = {}
         self.run = self.fresh()
-        self.take(self.run.feed(self.history))
+        self.steps.append((self.history[:], self.take(self.run.feed(self.history))))
 
     def fresh(self) -> Execution:
         """Another execution of the same run, not yet fed; closed at the end of the test at the latest."""
         execution = Execution(
-            ref=run_ref("test", "1"),
+            ref=run_ref(*self.ref.split(":")),
             subject=self.subject,
             started_at=START,
-            seed="seed",
+            seed=self.seed,
             main=self.main,
-            events=Registry(),
+            events=self.events,
             encode=msgspec.json.encode,
             graveyard=self.graveyard,
         )
@@ -129,13 +151,39 @@ class Driver:
         for command in commands:
             if isinstance(command, StartAction | StartTimer):
                 self.open[command.number] = command
-            elif isinstance(command, CancelAction | CancelTimer):
+            elif isinstance(command, CancelAction | CancelTimer) and not getattr(command, "wait", False):
                 self.open.pop(command.number, None)
         return commands
 
+    @property
+    def emitted(self) -> list[EmitEvent]:
+        """The events that the run sent so far, in order."""
+        return [command for command in self.given if isinstance(command, EmitEvent)]
+
+    def mail(self, event_type: str, message: object) -> EventReceived:
+        """Mail from another run."""
+        entry = f"{len(self.history)}-0"
+        return EventReceived(self.now + 1000, entry, Event(entry, event_type, data=msgspec.json.encode(message)))
+
+    def check_every_crash(self) -> None:
+        """A worker that dies behind any record has a successor that replays, and goes on in the very same way."""
+        begun = RunStarted(START, "3.11", "1")
+        for place in range(len(self.steps)):
+            before = [record for records, _ in self.steps[: place + 1] for record in records]
+            other = self.fresh()
+            known = {(command.number, command.event.type) for command in self.emitted}
+            again = other.feed([begun, *before])
+            assert {(c.number, c.event.type) for c in again if isinstance(c, EmitEvent)} <= known
+            for records, commands in self.steps[place + 1 :]:
+                assert other.feed(records) == commands, f"after a crash behind step {place}"
+            other.close()
+            del OPENED[id(other)]
+
     def feed(self, *records: Record) -> list[Command]:
         self.history += records
-        return self.take(self.run.feed(records))
+        commands = self.take(self.run.feed(records))
+        self.steps.append((records, commands))
+        return commands
 
     def action(self, name: str) -> StartAction:
         """The open action of that name."""
@@ -144,7 +192,7 @@ class Driver:
     def done(self, name: str, result: object = None) -> ActionCompleted:
         """The record of an action's completion."""
         command = self.action(name)
-        return ActionCompleted(self.now + 1000, command.number, name, command.checksum, msgspec.json.encode(result))
+        return ActionCompleted(self.now + 1000, command.number, name, command.checksum, self.encode(result))
 
     def raised(self, name: str, error: BaseException) -> ActionRaised:
         """The record of an action's final error."""

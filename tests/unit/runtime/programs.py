@@ -26,8 +26,11 @@ from workflow_worker.model.command import (
     CancelTimer,
     Command,
     Complete,
+    EmitEvent,
     Fail,
+    MarkPatch,
     RemoveWait,
+    Restart,
     SetState,
     StartAction,
     StartTimer,
@@ -407,6 +410,12 @@ def _word(command: Command) -> str:
             return f"{type(command).__name__}({command.event_type}, {command.subject})"
         case SetState():
             return f"SetState({command.state.decode()})"
+        case EmitEvent():
+            return f"emit#{command.number}({command.event.type})"
+        case MarkPatch():
+            return f"patch({command.id})"
+        case Restart():
+            return f"Restart({command.data.decode()})"
         case CancelAction() | CancelTimer():
             return f"{type(command).__name__}#{command.number}"
         case Cancelled():

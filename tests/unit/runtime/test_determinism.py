@@ -19,8 +19,11 @@ from workflow_worker.model.command import (
     CancelTimer,
     Command,
     Complete,
+    EmitEvent,
     Fail,
+    MarkPatch,
     RemoveWait,
+    Restart,
     SetState,
     StartAction,
     StartTimer,
@@ -91,7 +94,9 @@ def _apply(outstanding: dict[object, Command], commands: list[Command]) -> None:
                 del outstanding[command.event_type, command.subject]
             case SetState():
                 outstanding["state"] = command
-            case Complete() | Fail() | Cancelled() | Suspend():
+            case EmitEvent() | MarkPatch():
+                pass  # sent with the record that they follow
+            case Complete() | Fail() | Cancelled() | Restart() | Suspend():
                 state = outstanding.get("state")
                 outstanding.clear()
                 if state is not None:

@@ -100,3 +100,25 @@ def test_rows_are_enough_and_texts_are_cut(board: Board) -> None:
     assert row.session == ""
     board.bury(numbers[17])
     assert board.take_row() == numbers[17]
+
+
+def test_the_namespace_is_remembered_by_the_board_and_not_by_a_row(board: Board) -> None:
+    assert board.epoch == ""
+    board.epoch = "mark"
+    number = board.take_row()
+    board.bury(number)
+    assert board.epoch == "mark"
+    assert Board(os.dup(board.descriptor)).epoch == "mark"
+    assert board.may_speak(Topic.STORE_REPLACED, 1, 60_000)
+    assert board.epoch == "mark"
+
+
+def test_what_is_no_count_dies_with_its_worker(board: Board) -> None:
+    number = board.take_row()
+    signs = board.row(number).write_signs()
+    signs.hanging, signs.hung, signs.store_memory, signs.undead = 2, 3, 91, 4
+    totals = board.totals()
+    assert (totals.hanging, totals.hung, totals.store_memory) == (2, 3, 91)
+    board.bury(number)
+    totals = board.totals()
+    assert (totals.hanging, totals.hung, totals.store_memory) == (0, 3, 0)

@@ -17,7 +17,9 @@ from workflow_worker.service.health import (
 )
 
 NOW = 1_000_000
-LIMITS = HealthLimits(poll_interval_ms=1_000, lease_ttl_ms=10_000, stall_limit_ms=30_000, interval_ms=30_000)
+LIMITS = HealthLimits(
+    poll_interval_ms=1_000, lease_ttl_ms=10_000, stall_limit_ms=30_000, interval_ms=30_000, memory_high_water=85
+)
 HEALTHY, DEGRADED, UNHEALTHY = HealthStatus.HEALTHY, HealthStatus.DEGRADED, HealthStatus.UNHEALTHY
 
 
@@ -26,8 +28,13 @@ def signs(**ages: int) -> VitalSigns:
     made = VitalSigns()
     made.phase = ages.pop("phase", int(WorkerPhase.RUNNING))
     made.loop_lag = ages.pop("loop_lag", 0)
-    for name in ("roundtrip_at", "renewed_at", "loop_at"):
-        setattr(made, name, NOW - ages.pop(name, 50))
+    made.undead = ages.pop("undead", 0)
+    made.store_memory = ages.pop("store_memory", 0)
+    for name in ("roundtrip_at", "renewed_at", "loop_at", "answering_since"):
+        setattr(made, name, NOW - ages.pop(name, 500_000 if name == "answering_since" else 50))
+    for name in ("intake_since", "commit_since", "errand_since", "tick_since", "store_replaced_at"):
+        if name in ages:
+            setattr(made, name, NOW - ages.pop(name))
     assert not ages
     return made
 
@@ -61,6 +68,30 @@ def worker(made: VitalSigns | None, started: int = 600_000, restarted: int | Non
         (worker(None), UNHEALTHY, ["process gone"]),
         (worker(signs(), restarted=29_999), DEGRADED, ["restarted 30.0 s ago"]),
         (worker(signs(), restarted=30_000), HEALTHY, []),
+        (worker(signs(intake_since=4_000)), HEALTHY, []),
+        (worker(signs(intake_since=4_001)), DEGRADED, ["intake stands still for 4.0 s though the store answers"]),
+        (worker(signs(intake_since=10_000)), DEGRADED, ["intake stands still for 10.0 s though the store answers"]),
+        (worker(signs(intake_since=10_001)), UNHEALTHY, ["intake stands still for 10.0 s though the store answers"]),
+        (worker(signs(commit_since=3_000)), HEALTHY, []),
+        (worker(signs(commit_since=60_000)), UNHEALTHY, ["committer stands still for 60.0 s though the store answers"]),
+        (worker(signs(tick_since=5_000)), DEGRADED, ["ticker stands still for 5.0 s though the store answers"]),
+        (
+            worker(signs(tick_since=5_000, phase=WorkerPhase.STARTING)),
+            DEGRADED,
+            ["starting", "ticker stands still for 5.0 s though the store answers"],
+        ),
+        # In an outage the parts wait with everybody else.
+        (
+            worker(signs(intake_since=9_000, roundtrip_at=9_000, renewed_at=9_000)),
+            DEGRADED,
+            ["no round trip to the store for 9.0 s", "session not renewed for 9.0 s"],
+        ),
+        (worker(signs(store_replaced_at=29_999)), DEGRADED, ["the store was replaced 30.0 s ago"]),
+        (worker(signs(store_replaced_at=30_000)), HEALTHY, []),
+        (worker(signs(store_memory=85)), HEALTHY, []),
+        (worker(signs(store_memory=86)), DEGRADED, ["the store uses 86 % of its memory (MEMORY_HIGH_WATER)"]),
+        (worker(signs(undead=10)), HEALTHY, []),
+        (worker(signs(undead=11)), DEGRADED, ["11 workflow coroutines refuse to end"]),
         (worker(VitalSigns(), started=500), DEGRADED, ["starting"]),
         (worker(VitalSigns(), started=10_001), UNHEALTHY, ["no contact with the store for 10.0 s"]),
     ],

@@ -63,7 +63,7 @@ def test_level(fact: Fact | ServiceFact, level: int) -> None:
 
 @pytest.mark.parametrize("kind", [*facts.Fact.__args__, *service_facts.ServiceFact.__args__])
 def test_every_kind_of_fact_has_a_line(kind: type[Any]) -> None:
-    blank: dict[str, Any] = {"failure": FAILURE, "fields": {}, "numbers": {}, "reasons": (), "files": ()}
+    blank: dict[str, Any] = {"failure": FAILURE, "fields": {}, "numbers": {}, "reasons": (), "files": (), "stack": ""}
     fact = kind(**{name: blank.get(name, 0) for name in kind.__slots__})
     words, fields = line_of(fact)
     assert isinstance(words, str | int)

@@ -64,3 +64,15 @@ def test_a_depth_that_is_not_known_is_not_shown() -> None:
     assert shown["ww_redis_up"] == 0
     assert not any(name.startswith(("ww_stream", "ww_dead")) for name in shown)
     assert "stream_events" not in metrics_line(numbers(None), VitalSigns(), 1)
+
+
+def test_what_hangs_and_how_full_the_store_is() -> None:
+    of = numbers(None)
+    assert "ww_store_memory_percent" not in page(of)  # not known is not 0
+    of.totals.hung, of.totals.hanging, of.totals.store_memory = 3, 1, 91
+    of.totals.duplicates, of.totals.early, of.totals.dead = 4, 5, 6
+    shown = page(of)
+    assert (shown["ww_attempts_hung_total"], shown["ww_attempts_hanging"]) == (3, 1)
+    assert shown["ww_store_memory_percent"] == 91
+    fates = [shown[f"ww_events_{fate}_total"] for fate in ("duplicate", "early", "dead")]
+    assert fates == [4, 5, 6]

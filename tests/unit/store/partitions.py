@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from workflow_worker.model.event import Event
 from workflow_worker.model.ids import NO_COMMIT, CommitId, RunRef, SessionId
 from workflow_worker.model.run import RunStatus
@@ -56,7 +58,7 @@ class Scene:
     def publish(self, event_type: str, event_id: str, subject: str | None = "1", **more: int | str) -> None:
         publish = Publish(Event(event_id, event_type, subject))
         for name, value in more.items():
-            publish = replace(publish, **{name: value})
+            publish = msgspec.structs.replace(publish, **{name: value})
         arrivals.publish(self.p, [publish], self.now)
 
     def add(self, *fields: str | bytes) -> None:
@@ -93,7 +95,7 @@ class Scene:
             status=RunStatus.RUNNING,
             mode=Mode.KEEP,
         )
-        return replace(commit, **changes)  # pyright: ignore[reportArgumentType] - checked by the struct's users
+        return msgspec.structs.replace(commit, **changes)  # pyright: ignore[reportArgumentType] - checked by the struct's users
 
     def tick(self, after: int = 0, limit: int = 200) -> Ticked:
         self.now += after

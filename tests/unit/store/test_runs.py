@@ -18,6 +18,7 @@ from workflow_worker.store.memory.machine.progress import close_session, commit,
 from workflow_worker.store.memory.machine.views import view_run
 from workflow_worker.store.transitions import (
     REJECT_START,
+    Emit,
     Ingest,
     Ingested,
     Limits,
@@ -151,9 +152,9 @@ def test_emits_are_sent_once_and_named_by_run_start_and_number() -> None:
     scene = Scene()
     run = scene.lease_order()
     packed = Event("", "order.packed", "9")
-    item = scene.make_commit(run, emits=((1, packed), (2, packed)))
+    item = scene.make_commit(run, emits=(Emit(1, packed), Emit(2, packed)))
     commit(scene.p, [item], scene.now)
-    follow = scene.make_commit(run, base=item.cid, emits=((1, packed), (3, packed)))
+    follow = scene.make_commit(run, base=item.cid, emits=(Emit(1, packed), Emit(3, packed)))
     commit(scene.p, [follow], scene.now)
     ids = [mail_of(entry).event.id for entry in scene.p.state.events]
     assert ids == [f"{ORDER}:placed:{number}" for number in (1, 2, 3)]
@@ -287,7 +288,7 @@ def test_a_poison_pill_is_suspended_and_a_record_clears_its_strikes() -> None:
 def test_closing_hands_back_uncounted_in_pieces() -> None:
     scene = Scene(routes={"job": Route(False, (StartRoute("work", 1),))})
     for number in range(250):
-        scene.publish("job", str(number))
+        scene.publish("job", str(number), None)
     scene.ingest(room=200)
     scene.ingest(room=200)
     assert [close_session(scene.p, ANN, False, scene.now) for _ in range(3)] == [False, True, True]

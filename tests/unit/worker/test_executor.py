@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from workflow_worker import App, wf
+from workflow_worker.errors.retry import RetryIn
 from workflow_worker.model.command import StartAction
 from workflow_worker.model.event import Event, Mail
 from workflow_worker.model.failure import Failure
@@ -25,7 +26,8 @@ from workflow_worker.model.record import (
 )
 from workflow_worker.model.run import RunStatus
 from workflow_worker.runtime import ordering
-from workflow_worker.store.transitions import Commit, CommitOutcome, LeasedRun, Loaded, Mode
+from workflow_worker.runtime.closing import Graveyard
+from workflow_worker.store.transitions import Commit, CommitOutcome, CommitWord, LeasedRun, Loaded, Mode
 from workflow_worker.worker.attempt import Attempt, Ended
 from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.limits import WorkerLimits
@@ -96,6 +98,7 @@ class FakeHost:
     release: str = "test"
     session: SessionId = SessionId("s")  # noqa: RUF009 - a NewType of str
     draining: bool = False
+    graveyard: Graveyard = field(default_factory=Graveyard)
     asked: int = 0
     commits: int = 0
     performed: list[str] = field(default_factory=list[str])
@@ -104,9 +107,10 @@ class FakeHost:
     given_back: int = 0
     lost: list[str] = field(default_factory=list[str])
     attempt: Attempt | None = None
+    now: int = NOW
 
     def now_ms(self) -> int:
-        return NOW
+        return self.now
 
     def next_commit_id(self) -> CommitId:
         self.commits += 1
@@ -130,7 +134,7 @@ class FakeHost:
         raise AssertionError(reason)
 
     def ended_attempt(self, executor: RunExecutor, ended: Ended) -> None:
-        assert ended.failure is None
+        assert (ended.failure is None) is (ended.decision is None)
 
     def rest(self, executor: RunExecutor, status: RunStatus, failure: Failure | None) -> None:
         self.rested.append(status)
@@ -296,3 +300,81 @@ def test_an_action_that_was_given_up_during_the_commit_does_not_start_after_it(h
     executor.commit_answered(CommitOutcome("ok", True, (), NOW))
     assert host.performed == ["work"]
     executor.close()
+
+
+def time_out(host: FakeHost, executor: RunExecutor, *, left: bool, delay_ms: int = 0) -> None:
+    """The attempt under way runs into its limit; its body runs on or not. It is tried again in `delay_ms`."""
+    attempt = host.attempt
+    assert attempt is not None
+    attempt.timed_out = True
+    if left:
+        executor.note_left(attempt)
+    start = attempt.start
+    failure = Failure(type="ActionTimeout", message="slow")
+    ended = Ended(start.name, start.number, start.attempts + 1, 1.0, failure=failure, decision=RetryIn(delay_ms))
+    executor.attempt_ended(attempt, ended)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_body_that_runs_on_is_fenced_before_the_next_attempt(host: FakeHost, left: bool) -> None:
+    executor = begin(host, "work")
+    time_out(host, executor, left=left)
+    commit = executor.build_commit()
+    assert (commit.mode, kinds(commit)) == (Mode.KEEP, ["RunStarted", "AttemptFailed"])
+    executor.commit_answered(CommitOutcome("ok", True, (), NOW))
+    assert host.performed == (["work"] if left else ["work", "work"])
+    assert host.given_back == left
+    executor.close()
+
+
+async def test_a_run_with_a_body_that_runs_on_is_released_until_its_retry_however_near_that_is(host: FakeHost) -> None:
+    executor = begin(host, "work")
+    time_out(host, executor, left=True, delay_ms=host.limits.linger_ms // 2)
+    commit = executor.build_commit()
+    assert (commit.mode, commit.status, commit.wake) == (Mode.RELEASE, RunStatus.WAITING, NOW + 50)
+    executor.close()
+
+
+async def test_another_lease_is_the_fence(host: FakeHost) -> None:
+    executor = begin(host, "work")
+    time_out(host, executor, left=True, delay_ms=50)
+    executor.build_commit()
+    executor.commit_answered(CommitOutcome("ok", False, (), NOW))
+    assert host.rested == [RunStatus.WAITING]
+    host.now = NOW + 50
+    executor.resume(LeasedRun(REF, 8, executor.base, 1, NOW, 0, None, ()), 1.0)
+    assert host.performed == ["work", "work"]
+    assert (host.given_back, executor.token) == (0, 8)
+    executor.close()
+
+
+def test_a_cancelled_body_is_forgiven_when_it_ends(host: FakeHost) -> None:
+    executor = begin(host, "race")
+    attempt = host.attempt
+    assert attempt is not None
+    other = Attempt(attempt.start, 0.0, executor.token)
+    other.in_thread = True
+    executor.note_left(other)
+    executor.attempt_ended(attempt, Ended("work", attempt.start.number, 1, 1.0, msgspec.msgpack.encode(1)))
+    executor.take_mail((note("2-0"),))
+    executor.build_commit()
+    other.in_thread = False
+    executor.commit_answered(CommitOutcome("ok", True, (), NOW))
+    executor.settle()
+    assert host.given_back == 0
+    executor.close()
+
+
+@pytest.mark.parametrize(
+    ("word", "given_back", "lost"),
+    [("conflict", 1, []), ("fenced", 0, ["fenced"]), ("gone", 0, ["gone"])],
+)
+def test_a_refused_commit_ends_the_lease_and_nothing_of_it_counts(
+    host: FakeHost, word: CommitWord, given_back: int, lost: list[str]
+) -> None:
+    executor = begin(host, "work", note("2-0"))
+    executor.build_commit()
+    executor.commit_answered(CommitOutcome(word))
+    assert (host.given_back, host.lost) == (given_back, lost)
+    assert host.events == []
+    assert host.performed == []

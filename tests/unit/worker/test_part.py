@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
+
 from workflow_worker.worker import part
-from workflow_worker.worker.part import end_all
+from workflow_worker.worker.part import end_all, until_interrupted, within
 
 
 async def test_a_part_that_swallows_a_cancellation_is_cancelled_again() -> None:
@@ -29,3 +31,56 @@ async def test_a_part_that_swallows_a_cancellation_is_cancelled_again() -> None:
         part._CANCEL_AGAIN_S = before  # pyright: ignore[reportPrivateUsage, reportConstantRedefinition] - see above
     assert cancelled == 2
     assert all(task.cancelled() for task in tasks)
+
+
+async def answer() -> int:
+    return 7
+
+
+async def never() -> int:
+    await asyncio.Event().wait()
+    raise AssertionError("it did")
+
+
+async def fails() -> int:
+    raise ValueError("no")
+
+
+async def test_within_goes_on_without_an_answer() -> None:
+    assert await within(5, answer())
+    assert not await within(0.01, never())
+    with pytest.raises(ValueError, match="no"):
+        await within(5, fails())
+
+
+async def test_within_does_not_wait_for_what_swallows_its_cancellation() -> None:
+    release = asyncio.Event()
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await release.wait()
+
+    assert not await asyncio.wait_for(within(0.01, stubborn()), 5)
+    release.set()
+
+
+async def test_what_is_not_interrupted_ends_by_itself() -> None:
+    assert await until_interrupted(answer(), asyncio.Event(), 0) == 7
+    with pytest.raises(ValueError, match="no"):
+        await until_interrupted(fails(), asyncio.Event(), 0)
+
+
+async def test_an_answer_under_way_has_a_moment() -> None:
+    interrupt, gate = asyncio.Event(), asyncio.Event()
+
+    async def late() -> int:
+        await gate.wait()
+        return 7
+
+    asked = asyncio.ensure_future(until_interrupted(late(), interrupt, 5))
+    interrupt.set()
+    await asyncio.sleep(0)
+    gate.set()
+    assert await asyncio.wait_for(asked, 5) == 7
+    assert await asyncio.wait_for(until_interrupted(never(), interrupt, 0.01), 5) is None

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from workflow_worker.model.deadletter import DeadLetter
 from workflow_worker.model.ids import RunRef, SessionId
@@ -24,9 +25,11 @@ from workflow_worker.store.transitions import (
     IngestOutcome,
     Limits,
     Loaded,
+    OperatorAct,
     OperatorWord,
     Publish,
     Published,
+    Recorded,
     Registration,
     Renewed,
     RunPage,
@@ -97,10 +100,10 @@ class MemoryStore:
             return self.partition.add(tuple(fields), now)
 
     # ---- sessions
-    async def open(self, session: SessionId) -> None:
+    async def open(self, session: SessionId) -> str:
         """See `Store.open`."""
         with self._transition() as now:
-            progress.open_session(self.partition, session, now)
+            return progress.open_session(self.partition, session, now)
 
     async def close(self, session: SessionId, died: bool = False) -> bool:
         """See `Store.close`."""
@@ -196,6 +199,18 @@ class MemoryStore:
         with self._transition() as now:
             return operations.drop(self.partition, dead_id, by, now)
 
+    async def drop_letters(
+        self, reason_prefix: str, type: str | None, before_ms: int | None, limit: int, by: str
+    ) -> int:
+        """See `Store.drop_letters`."""
+        with self._transition() as now:
+            return operations.drop_letters(self.partition, reason_prefix, type, before_ms, limit, by, now)
+
+    async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
+        """See `Store.operator_log`."""
+        with self._lock:
+            return [*islice(reversed(self.partition.state.acts), max(0, limit))]
+
     # ---- views
     async def run(self, ref: RunRef) -> RunView | None:
         """See `Store.run`."""
@@ -217,6 +232,11 @@ class MemoryStore:
         with self._lock:
             run = self.partition.state.runs.get(ref)
             return [] if run is None else list(run.history)
+
+    async def recorded(self, ref: RunRef) -> Recorded | None:
+        """See `Store.recorded`."""
+        with self._lock:
+            return views.recorded(self.partition, ref)
 
     async def start_event(self, ref: RunRef) -> tuple[str, ...] | None:
         """See `Store.start_event`."""

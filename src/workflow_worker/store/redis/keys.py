@@ -47,7 +47,9 @@ KEYS = (
     Key("index", "zset", "all runs by creation", "as the run"),
     Key("index:ended", "zset", "ended runs by their end", "as the run"),
     Key("index:suspended", "zset", "suspended runs by creation", "while suspended"),
-    Key("stat", "hash", "counters; token: the highest; sweep, rotated: where tick stands"),
+    Key("stat", "hash", "counters; token: the highest; sweep, rotated: where tick stands; full: no starts until then"),
+    Key("audit:log", "stream", "at, by, act, on, note: what people did", "the last 10,000 acts or a little more"),
+    Key("mending", "stream", "a stream made anew, because a stranger used its last id", "within one script"),
     Key("epoch", "string", "random mark of this data set: another one means a flush or another server"),
     Key("hint:", "channel", "run refs for a session whose runs got mail", "not stored"),
 )

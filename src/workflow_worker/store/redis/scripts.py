@@ -17,26 +17,30 @@ from importlib.resources import files
 from workflow_worker.model.exceptions import ConfigurationError
 
 CALLS: dict[str, tuple[str, ...]] = {
-    "open": ("now", "session", "ttl", "epoch"),
+    "open": ("now", "session", "ttl", "mark"),
     "close": ("now", "session", "died", "max_takeovers", "poison"),
     "renew": ("now", "session", "ttl", "..."),
     "ingest": (
         *("now", "session", "number", "room", "mark", "cursor", "quarantine", "reason"),
-        *("max_bytes", "mail_cap", "early_cap", "subject_cap", "early_ttl", "names"),
+        *("max_bytes", "envelope", "mail_cap", "cap_bytes", "early_cap", "subject_cap"),
+        *("early_ttl", "names", "copies_cap"),
     ),
     "load": ("now", "session", "ref", "token"),
-    "commit": ("now", "mailbox_cap", "..."),
+    "commit": ("now", "mailbox_cap", "cap_bytes", "max_bytes", "..."),
     "hand_back": ("now", "session", "ref", "token", "delay"),
     "publish": ("now", "..."),
     "register": ("now", "mark", "knows", "..."),
-    "cancel": ("now", "ref", "type", "data"),
-    "resume": ("now", "ref", "record"),
-    "redrive": ("now", "id"),
-    "drop": ("now", "id"),
-    "tick": ("now", "limit", "ttl", "max_takeovers", "poison", "window", "retention", "retention_runs"),
+    "cancel": ("now", "ref", "kind", "data", "by", "reason"),
+    "resume": ("now", "ref", "record", "by"),
+    "redrive": ("now", "id", "by"),
+    "drop": ("now", "id", "by"),
+    "drop_letters": ("now", "first", "reason", "kind", "before", "limit", "by", "looked_for"),
+    "tick": ("now", "limit", "ttl", "max_takeovers", "poison", "window", "retention", "retention_runs", "high_water"),
     "page": ("index", "offset", "count", "status", "workflow", "subject"),
     "view": ("...",),
     "letters": ("first", "last", "count"),
+    "recorded": ("ref",),
+    "operator_log": ("count",),
     "depth": (),
     "audit": ("cursor",),
 }
@@ -68,13 +72,14 @@ def link(name: str, read: Callable[[str], str] = read_file) -> Script:
         ConfigurationError: A header line is missing, or a file is included twice.
     """
     source = read(name)
-    headers = dict(reversed([(word, rest.strip()) for word, rest in _HEADER.findall(source)]))
-    missing = {"keys", "args", "include", "returns"} - headers.keys()
+    found: list[tuple[str, str]] = _HEADER.findall(source)
+    headers = {word for word, _ in found}
+    missing = {"keys", "args", "include", "returns"} - headers
     if missing or not source.startswith("-- "):
         raise ConfigurationError(
             f"{name}.lua: header lines missing: {', '.join(sorted(missing)) or 'a first sentence'}"
         )
-    args = tuple(headers["args"].split())
+    args = tuple(part for word, rest in found if word == "args" for part in rest.split())
     included: set[str] = set()
 
     def insert(found: re.Match[str]) -> str:

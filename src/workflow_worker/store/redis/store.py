@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from workflow_worker.model.deadletter import DeadLetter
-from workflow_worker.model.ids import CANCEL_TYPE, MAX_NAME_BYTES, RunRef, SessionId, run_ref
+from workflow_worker.model.exceptions import StoreUnavailable
+from workflow_worker.model.ids import CANCEL_TYPE, ENVELOPE_BYTES, MAX_NAME_BYTES, RunRef, SessionId, run_ref
 from workflow_worker.model.run import RunStatus, RunView
+from workflow_worker.store.bounds import check_commits, check_published
 from workflow_worker.store.redis import encoding
 from workflow_worker.store.redis.auditing import Ledger
 from workflow_worker.store.redis.calls import WAIT_MS, Caller, Durability
 from workflow_worker.store.redis.keys import prefix_of
+from workflow_worker.store.redis.link import BlockingClient, Client
 from workflow_worker.store.redis.streams import Wakening, listen
 from workflow_worker.store.transitions import (
     POISON_ERROR,
@@ -28,9 +31,11 @@ from workflow_worker.store.transitions import (
     IngestOutcome,
     Limits,
     Loaded,
+    OperatorAct,
     OperatorWord,
     Publish,
     Published,
+    Recorded,
     Registration,
     Renewed,
     Route,
@@ -59,8 +64,8 @@ class RedisStore:
 
     def __init__(
         self,
-        client: Redis,
-        blocking: Redis,
+        client: Client,
+        blocking: BlockingClient,
         *,
         namespace: str,
         partition: int = 0,
@@ -92,22 +97,28 @@ class RedisStore:
     async def publish(self, items: Sequence[Publish]) -> list[Published]:
         """See `Store.publish`.
 
+        A server whose memory is at its limit refuses all of them as ``full``.
+
         Raises:
-            ValueError: More than 200 items, or only one of `workflow` and `run` is given.
+            ValueError, EventRejected: See `check_published`.
         """
-        if len(items) > PER_CALL:
-            raise ValueError(f"{len(items)} events in one call: at most {PER_CALL}")
-        if any((item.workflow is None) != (item.run is None) for item in items):
-            raise ValueError("an addressed event names workflow and run, or neither")
+        check_published(items)
         if not items:
             return []
         flat = encoding.encode_publish(items)
-        return encoding.decode_published(await self._caller.call_durably("publish", self._now(), *flat))
+        try:
+            reply = await self._caller.call_durably("publish", self._now(), *flat)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, OutOfMemoryError):
+                raise
+            return [Published(item.event.id, full=True) for item in items]
+        return encoding.decode_published(items, reply)
 
     # ---- sessions
-    async def open(self, session: SessionId) -> None:
+    async def open(self, session: SessionId) -> str:
         """See `Store.open`."""
-        await self._call("open", self._now(), session, self._limits.lease_ttl_ms, uuid.uuid4().hex)
+        mark = uuid.uuid4().hex
+        return (await self._call("open", self._now(), session, self._limits.lease_ttl_ms, mark)).decode()
 
     async def close(self, session: SessionId, died: bool = False) -> bool:
         """See `Store.close`."""
@@ -132,9 +143,8 @@ class RedisStore:
             *("ingest", self._now(), request.session, request.number, max(0, min(request.room, PER_CALL))),
             *(request.mark, request.cursor, 1 if request.quarantine else 0),
             request.reason or "ingest failed on it",
-            *(limits.max_event_bytes, limits.mailbox_cap, limits.early_cap, limits.subject_cap),
-            limits.early_event_ttl_ms,
-            MAX_NAME_BYTES,
+            *(limits.max_event_bytes, ENVELOPE_BYTES, limits.mailbox_cap, limits.mailbox_cap_bytes, limits.early_cap),
+            *(limits.subject_cap, limits.early_event_ttl_ms, MAX_NAME_BYTES, limits.copies_cap),
         )
         match reply[0]:
             case b"lost":
@@ -155,12 +165,13 @@ class RedisStore:
         """See `Store.commit`.
 
         Raises:
-            ValueError: More than 200 commits.
+            ValueError: See `check_commits`.
         """
-        if len(commits) > PER_CALL:
-            raise ValueError(f"{len(commits)} commits in one call: at most {PER_CALL}")
+        check_commits(commits)
         flat = encoding.encode_commits(commits)
-        reply = await self._caller.call_durably("commit", self._now(), self._limits.mailbox_cap, *flat)
+        limits = self._limits
+        caps = limits.mailbox_cap, limits.mailbox_cap_bytes, limits.max_event_bytes
+        reply = await self._caller.call_durably("commit", self._now(), *caps, *flat)
         return encoding.decode_outcomes(reply)
 
     async def hand_back(self, session: SessionId, ref: RunRef, token: int, delay_ms: int = 0) -> bool:
@@ -170,11 +181,16 @@ class RedisStore:
     async def tick(self, limit: int = 200) -> Ticked:
         """See `Store.tick`."""
         limits = self._limits
-        now, moved, full, due = await self._call(
+        now, moved, full, due, memory, sessions = await self._call(
             *("tick", self._now(), max(1, min(limit, PER_CALL)), limits.lease_ttl_ms, limits.max_takeovers),
             *(POISON_ERROR, limits.dedup_window_ms, limits.retention_ms, limits.retention_runs),
+            limits.memory_high_water,
         )
-        return Ticked(now, moved, full == 1, int(due) if due else None)
+        return Ticked(
+            *(now, moved, full == 1, int(due) if due else None),
+            memory=memory if isinstance(memory, int) else None,
+            sessions_due=int(sessions) if sessions else None,
+        )
 
     async def wait_for_work(self, timeout_ms: int) -> bool:
         """See `Store.wait_for_work`."""
@@ -188,26 +204,43 @@ class RedisStore:
     async def cancel(self, ref: RunRef, by: str, reason: str) -> OperatorWord:
         """See `Store.cancel`."""
         data = msgspec.json.encode({"by": by, "reason": reason})
-        return (await self._call("cancel", self._now(), ref, CANCEL_TYPE, data)).decode()
+        return (await self._call("cancel", self._now(), ref, CANCEL_TYPE, data, by, reason)).decode()
 
     async def resume(self, ref: RunRef, record: bytes, by: str) -> OperatorWord:
         """See `Store.resume`."""
-        del by  # the record names the person
-        return (await self._call("resume", self._now(), ref, record)).decode()
+        return (await self._call("resume", self._now(), ref, record, by)).decode()
 
     async def redrive(self, dead_id: str, by: str) -> OperatorWord:
         """See `Store.redrive`."""
-        del by
         if not _STREAM_ID.fullmatch(dead_id):
             return "gone"
-        return (await self._call("redrive", self._now(), dead_id)).decode()
+        return (await self._call("redrive", self._now(), dead_id, by)).decode()
 
     async def drop(self, dead_id: str, by: str) -> OperatorWord:
         """See `Store.drop`."""
-        del by
         if not _STREAM_ID.fullmatch(dead_id):
             return "gone"
-        return (await self._call("drop", self._now(), dead_id)).decode()
+        return (await self._call("drop", self._now(), dead_id, by)).decode()
+
+    async def drop_letters(
+        self, reason_prefix: str, type: str | None, before_ms: int | None, limit: int, by: str
+    ) -> int:
+        """See `Store.drop_letters`. 200 letters are looked at in one call."""
+        looked_for = f"reason {reason_prefix!r}, type {type!r}, before {before_ms}"
+        first, gone = "-", 0
+        while first and gone < limit:
+            after, dropped = await self._call(
+                *("drop_letters", self._now(), first, reason_prefix, type or ""),
+                *("" if before_ms is None else before_ms, min(PER_CALL, limit - gone), by, looked_for),
+            )
+            first, gone = after.decode(), gone + dropped
+        return gone
+
+    async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
+        """See `Store.operator_log`."""
+        if limit <= 0:
+            return []
+        return [encoding.decode_act(fields) for fields in await self._call("operator_log", limit)]
 
     # ---- views
     async def run(self, ref: RunRef) -> RunView | None:
@@ -219,24 +252,42 @@ class RedisStore:
         index, status = "index", query.status
         if status is RunStatus.SUSPENDED:
             index = "index:suspended"
+        seen = await self._place_of(index, query.after) if query.after else 0
+        if seen is None:
+            return RunPage((), 0)
         if status is None and not query.workflow and not query.subject:
-            return await self._newest(query.limit)
+            return await self._newest(query, seen)
         found: list[RunRef] = []
-        offset, looked = 0, _PAGE
-        while looked == _PAGE:
+        total, offset, looked = 0, seen, _PAGE
+        while looked == _PAGE and not (query.after and len(found) >= query.limit):
             looked, *refs = await self._call(
                 "page", index, offset, _PAGE, status or "", query.workflow or "", query.subject or ""
             )
-            offset += looked
-            found += [RunRef(ref.decode()) for ref in refs]
-        views = await self._views(found[: query.limit])
-        return RunPage(tuple(view for view in views if view is not None), len(found))
+            offset, total = offset + looked, total + len(refs)
+            found += [RunRef(ref.decode()) for ref in refs[: query.limit - len(found)]]
+        views = await self._views(found)
+        items = tuple(view for view in views if view is not None)
+        return RunPage(items, len(items) if query.after else total)
 
-    async def _newest(self, limit: int) -> RunPage:
-        total: int = await self._caller.read("ZCARD", self.prefix + "index")
-        refs: list[bytes] = await self._caller.read("ZREVRANGE", self.prefix + "index", 0, limit - 1) if limit else []
+    async def _place_of(self, index: str, ref: str) -> int | None:
+        """How many runs of an index come no later in a list than this one; None when it is gone."""
+        rank: int | None = await self._caller.read("ZREVRANK", self.prefix + index, ref)
+        if rank is not None:
+            return rank + 1
+        created: Any = await self._caller.read("ZSCORE", self.prefix + "index", ref)
+        if created is None:
+            return None
+        # Not suspended any more: those that are newer. Of one millisecond some may be shown again, none is left out.
+        text = created.decode() if isinstance(created, bytes) else str(created)
+        return await self._caller.read("ZCOUNT", self.prefix + index, f"({text}", "+inf") or 0
+
+    async def _newest(self, query: RunQuery, seen: int) -> RunPage:
+        index, last = self.prefix + "index", seen + query.limit - 1
+        total: int = await self._caller.read("ZCARD", index)
+        refs: list[bytes] = await self._caller.read("ZREVRANGE", index, seen, last) if query.limit else []
         views = await self._views([RunRef(ref.decode()) for ref in refs])
-        return RunPage(tuple(view for view in views if view is not None), total)
+        items = tuple(view for view in views if view is not None)
+        return RunPage(items, len(items) if query.after else total)
 
     async def _views(self, refs: list[RunRef]) -> list[RunView | None]:
         views: list[RunView | None] = []
@@ -262,6 +313,11 @@ class RedisStore:
         """See `Store.history`; empty when there is no such run."""
         return await self._caller.read("LRANGE", self.prefix + "history:" + ref, 0, -1)
 
+    async def recorded(self, ref: RunRef) -> Recorded | None:
+        """See `Store.recorded`."""
+        reply = await self._call("recorded", ref)
+        return None if reply[0] == b"gone" else encoding.decode_recorded(reply)
+
     async def start_event(self, ref: RunRef) -> tuple[str, ...] | None:
         """See `Store.start_event`."""
         packed = await self._caller.read("HGET", self.prefix + "run:" + ref, "start")
@@ -272,10 +328,10 @@ class RedisStore:
         found: list[DeadLetter] = []
         while len(found) < limit:
             since = f"({after}" if after else "-"
-            entries = await self._call("letters", since, "+", _PAGE)
-            if not entries:
+            last, *entries = await self._call("letters", since, "+", _PAGE)
+            if not last:
                 break
-            after = entries[-1][0].decode()
+            after = last.decode()
             found += [encoding.decode_letter(entry) for entry in entries if not entry[1]]
         return found[:limit]
 
@@ -283,7 +339,7 @@ class RedisStore:
         """See `Store.dead_letter`."""
         if not _STREAM_ID.fullmatch(dead_id):
             return None
-        entries = await self._call("letters", dead_id, dead_id, 1)
+        _, *entries = await self._call("letters", dead_id, dead_id, 1)
         return encoding.decode_letter(entries[0]) if entries else None
 
     async def depth(self) -> Depth:

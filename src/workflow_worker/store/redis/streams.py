@@ -8,15 +8,15 @@ consumer name, so that none leaks. https://redis.io/docs/latest/commands/xreadgr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from contextlib import aclosing
+from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from workflow_worker.model.ids import RunRef, SessionId
-from workflow_worker.store.redis.failures import refuses_writes, translate
+from workflow_worker.store.redis.failures import refuses_writes, translate_at_work
+from workflow_worker.store.redis.link import BlockingClient, Client
 
 GROUP = "workers"
 CONSUMER = "w"
@@ -26,8 +26,8 @@ _SLACK_S = 2.0
 class Wakening:
     """Sleeps until there may be work. Its client is for blocking reads alone."""
 
-    def __init__(self, client: Redis, prefix: str) -> None:
-        self._client: Any = client  # redis-py leaves the types of its commands open
+    def __init__(self, client: Client, prefix: str) -> None:
+        self._client = client
         self._streams = (prefix + "events", prefix + "ready")
 
     async def sleep(self, timeout_ms: int) -> bool:
@@ -41,8 +41,8 @@ class Wakening:
             async with asyncio.timeout(timeout_ms / 1000 + _SLACK_S):
                 return _brought(await self._read_until(deadline))
         except (RedisError, OSError, TimeoutError) as error:
-            if not refuses_writes(error):
-                raise translate(error) from error
+            if not refuses_writes(error) and not isinstance(error, NoPermissionError):
+                raise translate_at_work(error) from error
         # Reading and making groups are writes: where they are refused, the caller polls by ingest.
         await asyncio.sleep(deadline - asyncio.get_running_loop().time())
         return False
@@ -68,7 +68,7 @@ class Wakening:
         """From the beginning, so that what is there already wakes somebody."""
         for stream in self._streams:
             try:
-                await self._client.xgroup_create(stream, GROUP, id="0", mkstream=True)
+                await self._client.execute_command("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):  # another worker was quicker
                     raise
@@ -82,22 +82,15 @@ def _brought(reply: Any) -> bool:
     return any(pairs.values())
 
 
-async def listen(client: Redis, prefix: str, session: SessionId) -> AsyncIterator[RunRef]:
+async def listen(client: BlockingClient, prefix: str, session: SessionId) -> AsyncIterator[RunRef]:
     """Runs named on the session's channel, as they are published.
 
     Raises:
         StoreUnavailable: The connection is gone; hints until the next call are lost, `renew` tells the same.
     """
-    channel: Any = cast("Any", client).pubsub(ignore_subscribe_messages=True)
     try:
-        try:
-            await channel.subscribe(f"{prefix}hint:{session}")
-            while True:
-                message: Any = await channel.get_message(timeout=5.0)
-                if message is not None:
-                    yield RunRef(message["data"].decode())
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
-    finally:
-        with contextlib.suppress(RedisError, OSError):  # closing what is broken already
-            await channel.aclose()
+        async with aclosing(client.listen(f"{prefix}hint:{session}")) as hints:
+            async for ref in hints:
+                yield RunRef(ref.decode())
+    except (RedisError, OSError) as error:
+        raise translate_at_work(error) from error

@@ -30,6 +30,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "resume": operations.resume,
     "redrive": operations.redrive,
     "drop": operations.drop,
+    "drop_letters": operations.drop_letters,
 }
 """Verb → transition; each takes the partition, its own arguments, and the time in milliseconds as the last one."""
 

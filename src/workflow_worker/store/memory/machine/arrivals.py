@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 
+from workflow_worker.store.bounds import check_published
 from workflow_worker.store.memory.machine import entries, leases
 from workflow_worker.store.memory.machine.operations import sweep_undeclared
-from workflow_worker.store.memory.machine.routing import Intake, quarantine_entry, route_entry
+from workflow_worker.store.memory.machine.routing import Intake, find_route, quarantine_entry, route_entry
 from workflow_worker.store.memory.machine.rules import Rule
-from workflow_worker.store.memory.machine.state import PER_CALL, Partition, SessionState, format_id, parse_id
+from workflow_worker.store.memory.machine.state import PER_CALL, DeadEntry, Partition, SessionState, format_id, parse_id
 from workflow_worker.store.transitions import (
+    LETTERS_TOLD,
+    Fates,
     Ingest,
     Ingested,
     IngestOutcome,
+    Letter,
     Publish,
     Published,
     Registration,
@@ -53,15 +58,13 @@ def _raised(known: Route, new: Route) -> Route:
 
 
 def publish(p: Partition, items: Sequence[Publish], now: int) -> list[Published]:
-    """Add events in order, each once per id within the dedup window. An event without id gets its entry's.
+    """Add events in order, each once per id within the dedup window. An event without id gets its entry's. While memory
+    is scarce, what would start a run is refused as ``full``.
 
     Raises:
-        ValueError: More than 200 items, or only one of `workflow` and `run` is given.
+        ValueError, EventRejected: See `check_published`.
     """
-    if len(items) > PER_CALL:
-        raise ValueError(f"{len(items)} events in one call: at most {PER_CALL}")
-    if any((item.workflow is None) != (item.run is None) for item in items):
-        raise ValueError("an addressed event names workflow and run, or neither")
+    check_published(items)
     return [_publish_one(p, item, now) for item in items]
 
 
@@ -71,6 +74,8 @@ def _publish_one(p: Partition, item: Publish, now: int) -> Published:
     if event_id and (event_id in s.seen_new or event_id in s.seen_old):
         s.counts["again"] += 1
         return Published(event.id, duplicate=True)
+    if now < s.full_until and _would_start(p, item):
+        return Published(event.id, full=True)
     if event_id:
         s.seen_new.add(event_id)
     if item.delay_ms > 0:
@@ -83,12 +88,21 @@ def _publish_one(p: Partition, item: Publish, now: int) -> Published:
     return Published(event.id or entry_id)
 
 
+def _would_start(p: Partition, item: Publish) -> bool:
+    """Whether the event can begin a run, by its type or at its address."""
+    route = find_route(p.state.routes, item.event.type)
+    if route is None:
+        return False
+    return any(item.workflow in (None, start.workflow) for start in route.starts)
+
+
 def ingest(p: Partition, request: Ingest, now: int) -> IngestOutcome:
     """Take ready runs, then read, route and deliver the oldest events and lease what there is room for.
 
     Refusals, all before any write: `SessionLost` (missing or being reaped), again (this number was answered: the runs
     that it leased and that the session still holds, as they are now), `Stale` (a later number was answered),
-    `Unregistered` (the mark of the caller's app is not known here). Room above 200 counts as 200.
+    `Unregistered` (the mark of the caller's app is not known here). Room above 200 counts as 200. A call that has made
+    `copies_cap` copies leaves the other entries to the next one: a busy subject makes thousands of a few.
     """
     session = p.state.sessions.get(request.session)
     if session is None or session.reaping:
@@ -104,16 +118,50 @@ def ingest(p: Partition, request: Ingest, now: int) -> IngestOutcome:
     if knows is None:
         return Unregistered()
     session.number = request.number
+    tally = _Tally(p)
     if request.quarantine:
-        return _quarantine(p, request, now)
+        head = _quarantine(p, request, now)
+        return Ingested(now, (), request.cursor, head, fates=tally.fates(), letters=tally.letters())
     intake = Intake(request.session, request.number, max(0, min(request.room, PER_CALL)), knows, now)
     cursor = _take_ready(p, intake, request.cursor)
     room_left = intake.room - len(intake.leased)
-    taken, p.state.events = p.state.events[:room_left], p.state.events[room_left:]
-    for entry in taken:
+    read = 0
+    for entry in p.state.events[:room_left]:
         route_entry(p, intake, entry)
+        read += 1
+        if tally.copies() >= p.limits.copies_cap:
+            break
+    del p.state.events[:read]
     runs = tuple(leases.leased_view(p.state.runs[ref]) for ref in intake.leased)
-    return Ingested(now, runs, cursor, len(taken))
+    return Ingested(now, runs, cursor, read, fates=tally.fates(), letters=tally.letters())
+
+
+class _Tally:
+    """What one call has done so far, by the difference to before."""
+
+    def __init__(self, p: Partition) -> None:
+        self._state = p.state
+        self._counts, self._dead = p.state.counts.copy(), len(p.state.dead)
+
+    def copies(self) -> int:
+        """Copies that went to mailboxes or, at a cap, to ``dead``."""
+        return self._of("deliveries") + len(self._state.dead) - self._dead - self._of("dead")
+
+    def fates(self) -> Fates:
+        return Fates(self._of("routed"), self._of("early"), self._of("duplicate"), self._of("dead"))
+
+    def letters(self) -> tuple[Letter, ...]:
+        made = islice(self._state.dead.items(), self._dead, self._dead + LETTERS_TOLD)
+        return tuple(
+            Letter(format_id(dead_id), letter.reason, _type_of(letter), letter.run or "") for dead_id, letter in made
+        )
+
+    def _of(self, name: str) -> int:
+        return self._state.counts[name] - self._counts[name]
+
+
+def _type_of(letter: DeadEntry) -> str:
+    return (entries.field(letter.fields, b"type") or b"").decode("utf-8", "backslashreplace")
 
 
 def _answer_again(p: Partition, request: Ingest, session: SessionState, now: int) -> Ingested:
@@ -123,13 +171,13 @@ def _answer_again(p: Partition, request: Ingest, session: SessionState, now: int
     return Ingested(now, runs, request.cursor, 0, again=True)
 
 
-def _quarantine(p: Partition, request: Ingest, now: int) -> Ingested:
-    """The head entry goes raw to ``dead``, and nothing else is done."""
+def _quarantine(p: Partition, request: Ingest, now: int) -> int:
+    """The head entry goes raw to ``dead``, and nothing else is done. Returns how many entries that are."""
     head = p.state.events[:1]
     del p.state.events[:1]
     for entry in head:
         quarantine_entry(p, entry, request.reason or "ingest failed on it", now)
-    return Ingested(now, (), request.cursor, len(head))
+    return len(head)
 
 
 def _take_ready(p: Partition, intake: Intake, cursor: str) -> str:

@@ -87,7 +87,7 @@ def leased_view(run: RunState) -> LeasedRun:
         token=run.token,
         cid=run.cid,
         version=run.version,
-        created_at=run.created_at,
+        created_at=run.began_at,
         strikes=run.strikes,
         start=None if run.cid else mail_of(run.start),
         mail=tuple(map(mail_of, run.mailbox)),

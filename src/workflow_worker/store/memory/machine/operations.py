@@ -1,4 +1,5 @@
-"""What a person does: cancel, resume, redrive, drop. Each answers ``already`` or ``gone`` when repeated."""
+"""What a person does: cancel, resume, redrive, drop. Each answers ``already`` or ``gone`` when repeated, and what was
+done is kept in `State.acts`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from workflow_worker.store.memory.machine.facts import Hint
 from workflow_worker.store.memory.machine.routing import find_route
 from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import DeadEntry, Partition, RunState, format_id, parse_id
-from workflow_worker.store.transitions import OperatorWord
+from workflow_worker.store.transitions import OperatorAct, OperatorWord
 
 
 def cancel(p: Partition, ref: RunRef, by: str, reason: str, now: int) -> OperatorWord:
@@ -28,6 +29,7 @@ def cancel(p: Partition, ref: RunRef, by: str, reason: str, now: int) -> Operato
     if run.status.ended or run.cancel_requested:
         return "already"
     run.cancel_requested = True
+    p.state.acts.append(OperatorAct(now, by, "cancel", ref, reason))
     entry_id = format_id(p.next_id(now))
     data = msgspec.json.encode({"by": by, "reason": reason})
     fields = tuple(
@@ -51,12 +53,12 @@ def resume(p: Partition, ref: RunRef, record: bytes, by: str, now: int) -> Opera
 
     The fresh id is what makes every cached copy of the run unfit: whoever leases it loads it.
     """
-    del by  # the record names the person
     run = p.state.runs.get(ref)
     if run is None:
         return "gone"
     if run.status is not RunStatus.SUSPENDED:
         return "already"
+    p.state.acts.append(OperatorAct(now, by, "resume", ref))
     run.status, run.error, run.strikes = RunStatus.RUNNING, None, 0
     run.history.append(record)
     run.updated_at = now
@@ -73,12 +75,12 @@ def _to_ready(p: Partition, run: RunState, now: int) -> None:
 
 def redrive(p: Partition, dead_id: str, by: str, now: int) -> OperatorWord:
     """Send a dead letter again, as a new entry; a run's copy goes to that run alone. The letter stays, marked."""
-    del by
     letter = _letter(p, dead_id)
     if letter is None:
         return "gone"
     if letter.redriven_at is not None:
         return "already"
+    p.state.acts.append(OperatorAct(now, by, "redrive", dead_id))
     send_again(p, letter, now)
     return "ok"
 
@@ -92,11 +94,31 @@ def send_again(p: Partition, letter: DeadEntry, now: int) -> None:
 
 def drop(p: Partition, dead_id: str, by: str, now: int) -> OperatorWord:
     """Delete a dead letter for good; repeated it is ``gone``."""
-    del by, now
     if _letter(p, dead_id) is None:
         return "gone"
     del p.state.dead[parse_id(dead_id)]
+    p.state.acts.append(OperatorAct(now, by, "drop", dead_id))
     return "ok"
+
+
+def drop_letters(
+    p: Partition, reason_prefix: str, type: str | None, before_ms: int | None, limit: int, by: str, now: int
+) -> int:
+    """Delete up to `limit` letters that wait and fit, oldest first; returns how many went."""
+    found = [
+        dead_id
+        for dead_id, letter in p.state.dead.items()
+        if letter.redriven_at is None
+        and letter.reason.startswith(reason_prefix)
+        and (before_ms is None or letter.at < before_ms)
+        and (type is None or entries.field(letter.fields, b"type") == type.encode())
+    ][: max(0, limit)]
+    for dead_id in found:
+        del p.state.dead[dead_id]
+    if found:
+        looked_for = f"reason {reason_prefix!r}, type {type!r}, before {before_ms}"
+        p.state.acts.append(OperatorAct(now, by, "drop letters", looked_for, str(len(found))))
+    return len(found)
 
 
 def _letter(p: Partition, dead_id: str) -> DeadEntry | None:

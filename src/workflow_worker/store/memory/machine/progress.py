@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from workflow_worker.model.event import Mail
 from workflow_worker.model.ids import RunRef, SessionId
 from workflow_worker.model.run import RunStatus
+from workflow_worker.store.bounds import check_commits
 from workflow_worker.store.memory.machine import entries, leases
-from workflow_worker.store.memory.machine.entries import mail_of
+from workflow_worker.store.memory.machine.entries import Entry, mail_of
 from workflow_worker.store.memory.machine.facts import Committed, SessionEnded
-from workflow_worker.store.memory.machine.routing import put
+from workflow_worker.store.memory.machine.room import put
 from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import PARKED, PER_CALL, Partition, RunState, SessionState, Wait
 from workflow_worker.store.transitions import (
@@ -28,9 +30,11 @@ from workflow_worker.store.transitions import (
 # ---------------------------------------------------------------------------------------------------------- sessions
 
 
-def open_session(p: Partition, session: SessionId, now: int) -> None:
-    """Begin a session; one that exists is left as it is."""
+def open_session(p: Partition, session: SessionId, now: int) -> str:
+    """Begin a session; one that exists is left as it is. Returns the mark of this state, made with it."""
     p.state.sessions.setdefault(session, SessionState(_expiry(p, now)))
+    p.state.epoch = p.state.epoch or f"{session}-{now}"
+    return p.state.epoch
 
 
 def close_session(p: Partition, session: SessionId, died: bool, now: int) -> bool:
@@ -93,7 +97,7 @@ def load(p: Partition, session: SessionId, ref: RunRef, token: int, now: int) ->
         now=now,
         cid=run.cid,
         start=mail_of(run.start),
-        created_at=run.created_at,
+        created_at=run.began_at,
         records=tuple(run.history),
         mail=tuple(map(mail_of, run.mailbox)),
         waits=tuple(run.waits),
@@ -127,10 +131,9 @@ def commit(p: Partition, commits: Sequence[Commit], now: int) -> list[CommitOutc
     """Write steps of several runs; each is whole or not at all, and succeeds or is refused on its own.
 
     Raises:
-        ValueError: More than 200 commits.
+        ValueError: See `check_commits`.
     """
-    if len(commits) > PER_CALL:
-        raise ValueError(f"{len(commits)} commits in one call: at most {PER_CALL}")
+    check_commits(commits)
     return [_commit_one(p, item, now) for item in commits]
 
 
@@ -151,11 +154,10 @@ def _commit_one(p: Partition, item: Commit, now: int) -> CommitOutcome:
         return CommitOutcome("mail", True, tuple(map(mail_of, run.mailbox[item.taken :])), now)
     _write(p, run, item, status, now)
     if mode is not Mode.END:
-        for wait in item.waits_added:
-            _add_wait(p, run, wait, now)
-        for wait in item.waits_removed:
-            leases.remove_wait(p, run, wait)
+        _change_waits(p, run, item, now)
     _emit(p, run, item, now)
+    if item.restart is not None:
+        _begin_again(p, run, item, item.restart, now)
     if mode is Mode.RELEASE and run.mailbox and p.on(Rule.WAIT_KEEPS_LEASE):
         mode = Mode.KEEP  # a new wait found early events: they are mail now, and a release with mail is none
     if mode is Mode.KEEP:
@@ -212,6 +214,23 @@ def _write(p: Partition, run: RunState, item: Commit, status: RunStatus, now: in
     run.error = item.error if item.error is not None else run.error
 
 
+def _begin_again(p: Partition, run: RunState, item: Commit, start: Mail, now: int) -> None:
+    """Continue as new: the same run with another start event and only this commit's records behind it. What the commit
+    emits is still the old history's; from now on emits count from 1 under the id of the new start event."""
+    fields = (part if isinstance(part, bytes) else part.encode() for part in start.event.fields())
+    run.start, run.began_at = Entry(start.entry, tuple(fields)), now if item.began_at is None else item.began_at
+    if p.on(Rule.RESTART_CLEARS):
+        run.history[:] = item.records
+        run.attempts = run.strikes = run.emitted = 0
+
+
+def _change_waits(p: Partition, run: RunState, item: Commit, now: int) -> None:
+    for wait in item.waits_added:
+        _add_wait(p, run, wait, now)
+    for wait in item.waits_removed:
+        leases.remove_wait(p, run, wait)
+
+
 def _add_wait(p: Partition, run: RunState, wait: Wait, now: int) -> None:
     """Wait for another subject's events; those that came before are copied, oldest first, and remember who had them."""
     if wait in run.waits:
@@ -232,10 +251,14 @@ def _emit(p: Partition, run: RunState, item: Commit, now: int) -> None:
 
     Their id holds the id of the start event: the next incarnation of the run emits its own.
     """
-    for number, event in item.emits:
-        if number <= run.emitted and p.on(Rule.EMIT_ONCE):
+    for emit in item.emits:
+        if emit.number <= run.emitted and p.on(Rule.EMIT_ONCE):
             continue
-        run.emitted = max(run.emitted, number)
+        run.emitted = max(run.emitted, emit.number)
         start_id = entries.event_id_of(run.start) if p.on(Rule.EMIT_NAMES_START) else "start"
-        named = msgspec.structs.replace(event, id=f"{run.ref}:{start_id}:{number}")
-        p.add(entries.encode(named, "emit"), now)
+        named = msgspec.structs.replace(emit.event, id=f"{run.ref}:{start_id}:{emit.number}")
+        fields = entries.encode(named, "emit", emit.workflow, emit.run)
+        if emit.delay_ms > 0:
+            p.state.delayed[p.next_id(now)] = (now + emit.delay_ms, fields)
+        else:
+            p.add(fields, now)

@@ -11,18 +11,27 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workflow_worker.model.ids import MAX_NAME_BYTES, RESERVED_PREFIX, RunRef, SessionId, run_ref
+from workflow_worker.model.ids import (
+    ENVELOPE_BYTES,
+    INTERNAL_PREFIX,
+    MAX_NAME_BYTES,
+    RESERVED_PREFIX,
+    RunRef,
+    SessionId,
+    run_ref,
+)
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.memory.machine import entries, leases
 from workflow_worker.store.memory.machine.entries import Entry
 from workflow_worker.store.memory.machine.facts import Fate, FateWord, Hint
+from workflow_worker.store.memory.machine.room import TOO_MANY, is_early_full, put
 from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import PARKED, READY, EarlyEntry, Partition, RunState
 from workflow_worker.store.transitions import Route, StartRoute
 
 _UNDECLARABLE = re.compile(r"[\x00-\x20\x7f#*]")
 """What no declared type holds. The hash of the routes has fields of other kinds, whose names begin with ``#``."""
-TOO_MANY = "too many"
+_DROPPED = "dropped: its run is over"
 
 
 @dataclass(slots=True)
@@ -57,6 +66,12 @@ class Arrival:
     got: dict[RunRef, tuple[str, ...]] = field(default_factory=dict[RunRef, tuple[str, ...]])
     claimed: list[EarlyEntry] = field(default_factory=list[EarlyEntry])
     """Early events taken by the first run that this entry creates; the later ones get the same."""
+
+    @property
+    def no_run(self) -> str:
+        """What becomes of it when the run that it names cannot have it, if not ``dead``: what one run sent to another
+        concerns nobody else."""
+        return _DROPPED if self.type.startswith(INTERNAL_PREFIX) else ""
 
 
 def find_route(routes: dict[str, Route], event_type: str) -> Route | None:
@@ -102,6 +117,9 @@ def route_entry(p: Partition, intake: Intake, entry: Entry) -> None:
     refusal = _to_its_run(p, intake, arrival) if arrival.alone is not None else _to_everyone(p, intake, arrival)
     if refusal == "duplicate":
         return _settle(p, entry, "duplicate", "", {})
+    if refusal == _DROPPED and p.on(Rule.ANSWERS_DROPPED):
+        p.state.counts["unclaimed"] += 1
+        return _settle(p, entry, "early", refusal, {})
     if refusal:
         return bury_entry(p, entry, refusal, intake.now)
     return _settle(p, entry, "routed" if arrival.got else "early", "", arrival.got)
@@ -155,7 +173,8 @@ def _is_duplicate(p: Partition, entry: Entry) -> bool:
 
 def _examine(p: Partition, entry: Entry) -> Arrival | str:
     """The entry as something to route, or the reason why it is not."""
-    if entries.size_of(entry.fields) > p.limits.max_event_bytes:
+    most, data = p.limits.max_event_bytes, entries.field(entry.fields, b"data") or b""
+    if len(data) > most or entries.size_of(entry.fields) > most + ENVELOPE_BYTES:
         return "too big"
     try:
         text = [part.decode() for part in entry.fields]
@@ -165,17 +184,16 @@ def _examine(p: Partition, entry: Entry) -> Arrival | str:
     event_type = found.get("type")
     if not event_type:
         return "no type"
-    if event_type.startswith(RESERVED_PREFIX):
-        return f"malformed: type begins with {RESERVED_PREFIX}"
-    if _UNDECLARABLE.search(event_type):
-        return "malformed: type that nobody can declare"
-    for name in ("id", "subject", "workflow", "run"):
+    problem = _problem_of(event_type, found.get("via") or "")
+    if problem:
+        return f"malformed: type {problem}"
+    for name in ("id", "type", "subject", "workflow", "run"):
         if len(found.get(name, "").encode()) > MAX_NAME_BYTES:
             return f"malformed: {name} is longer than {MAX_NAME_BYTES} bytes"
     address = _address_of(found)
     if isinstance(address, tuple):
         return address[0]
-    route = find_route(p.state.routes, event_type)
+    route = find_route(p.state.routes, event_type) or _undeclared(event_type, address)
     if route is None:
         return "undeclared"
     subject, event_id = found.get("subject") or None, found.get("id") or entry.id
@@ -184,6 +202,21 @@ def _examine(p: Partition, entry: Entry) -> Arrival | str:
     if subject is None and (route.needs_subject or (missing and address is None)):
         return "subject missing"
     return Arrival(entry, event_type, event_id, subject, route, address, alone, may_start)
+
+
+def _problem_of(event_type: str, via: str) -> str:
+    """Internal mail comes from a run's emit, or is a run's own copy sent again. A stranger's letter that a person sends
+    again stays a stranger's."""
+    sent = via == "emit" or via.startswith(("copy ", "start "))
+    for prefix, ours in ((RESERVED_PREFIX, False), (INTERNAL_PREFIX, sent)):
+        if event_type.startswith(prefix) and not ours:
+            return f"begins with {prefix}"
+    return "that nobody can declare" if _UNDECLARABLE.search(event_type) else ""
+
+
+def _undeclared(event_type: str, address: RunRef | None) -> Route | None:
+    """What one run sends to another needs no declaration."""
+    return Route(False) if address is not None and event_type.startswith(INTERNAL_PREFIX) else None
 
 
 def _address_of(found: dict[str, str]) -> RunRef | tuple[str] | None:
@@ -237,7 +270,7 @@ def _to_everyone(p: Partition, intake: Intake, arrival: Arrival) -> str:
         if run is not None and not run.status.ended:
             _deliver(p, intake, run, arrival)
         elif start is None:
-            return "no such run" if run is None else "run ended"
+            return arrival.no_run or ("no such run" if run is None else "run ended")
         elif run is None or ((start.restart or run.start_rejected) and p.on(Rule.RESTART)):
             _create(p, intake, ref, start, arrival)
         else:
@@ -254,7 +287,7 @@ def _to_everyone(p: Partition, intake: Intake, arrival: Arrival) -> str:
         return "duplicate"
     if arrival.subject is None:
         return "nobody can receive it"
-    if len(p.state.early.get(arrival.subject, ())) >= p.limits.early_cap:
+    if is_early_full(p, arrival.subject):
         return f"{TOO_MANY}: early events of the subject"
     _keep_early(p, arrival, arrival.subject, set(), intake.now)
     return ""
@@ -295,6 +328,7 @@ def _create(p: Partition, intake: Intake, ref: RunRef, start: StartRoute, arriva
     s.ended.pop(ref, None)
     workflow, _, run_id = ref.partition(":")
     run = RunState(ref, workflow, run_id, start.version, subject, arrival.entry, intake.now, intake.now)
+    run.began_at = intake.now
     run.token = old.token if old is not None else 0
     leases.raise_token(p, run, intake.now)  # else a stale entry of a purged run of this name would fit again
     s.runs[ref] = run
@@ -332,16 +366,6 @@ def _deliver(p: Partition, intake: Intake, run: RunState, arrival: Arrival) -> N
         _place(p, intake, run)
 
 
-def put(p: Partition, run: RunState, entry: Entry, now: int) -> bool:
-    """Append to a mailbox; False when it is at its cap, then the copy is a dead letter of that run."""
-    if len(run.mailbox) >= p.limits.mailbox_cap:
-        p.bury(entries.without_via(entry.fields), f"{TOO_MANY}: mail of the run", now, run.ref)
-        return False
-    run.mailbox.append(entry)
-    p.state.counts["deliveries"] += 1
-    return True
-
-
 def _place(p: Partition, intake: Intake, run: RunState) -> None:
     """A run with something to do that nobody holds: leased when the caller has room and knows it, else in ``ready``
     once. A suspended one stays."""
@@ -363,6 +387,6 @@ def _keep_early(p: Partition, arrival: Arrival, subject: str, to: set[RunRef], n
 def _keep_beside_waits(p: Partition, arrival: Arrival, now: int) -> None:
     """At the cap it is not kept: its waiters have it, so it is not lost."""
     assert arrival.subject is not None
-    if len(p.state.early.get(arrival.subject, ())) < p.limits.early_cap:
+    if not is_early_full(p, arrival.subject):
         p.state.counts["kept"] += 1
         _keep_early(p, arrival, arrival.subject, set(arrival.got), now)

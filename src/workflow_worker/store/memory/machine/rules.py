@@ -32,6 +32,8 @@ class Rule(StrEnum):
     WAIT_KEEPS_LEASE = "a release whose new wait found early events is a keep"
     EMIT_ONCE = "an emit not above the highest one is skipped"
     EMIT_NAMES_START = "the id of an emit holds the id of the run's start event"
+    RESTART_CLEARS = "continue as new leaves nothing of the old history and counts emits from one"
+    ANSWERS_DROPPED = "what one run sends to another that is over is dropped"
     TOKEN_RISES = "giving a run up raises its token"
     HIGHEST_TOKEN = "a token is above all tokens of the partition"
     CANCEL_WAKES = "a cancel request ends suspension"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,13 +14,19 @@ from workflow_worker.model.run import RunStatus
 from workflow_worker.store.memory.machine.entries import Entry
 from workflow_worker.store.memory.machine.facts import MachineFact, Work
 from workflow_worker.store.memory.machine.rules import Rule
-from workflow_worker.store.transitions import Limits, Route
+from workflow_worker.store.transitions import Limits, OperatorAct, Route
 
 IDLE = SessionId("")
 READY = SessionId("ready")
 PARKED = SessionId("parked")
 NOBODY = frozenset({IDLE, READY, PARKED})
 """Owners that are no session: nothing to do, an entry in ``ready``, waiting for the wake of a hand back."""
+
+ACTS_KEPT = 10_000
+"""Acts of people that are remembered."""
+
+FULL_MS = 10_000
+"""How long one look at the memory counts; then a namespace without workers takes events again."""
 
 PER_CALL = 200
 """Entries or runs that one transition may touch: no script holds the server for long."""
@@ -67,6 +73,8 @@ class RunState:
     state: bytes | None = None
     result: bytes | None = None
     error: bytes | None = None
+    began_at: int = 0
+    """The first instant on the run's own clock: its creation, or its last restart."""
     history: list[bytes] = field(default_factory=list[bytes])
     mailbox: list[Entry] = field(default_factory=list[Entry])
     waits: dict[Wait, None] = field(default_factory=dict[Wait, None])
@@ -143,6 +151,10 @@ class State:
     sweep: StreamId | None = None
     """Where the search for undeclared dead letters of a newly declared type goes on; None: nothing to search."""
     highest_token: int = 0
+    epoch: str = ""
+    acts: deque[OperatorAct] = field(default_factory=lambda: deque[OperatorAct](maxlen=ACTS_KEPT))
+    full_until: int = 0
+    """Until then no event is taken that would start a run: memory was above the high-water mark."""
     last_id: StreamId = (0, 0)
     counts: Counter[str] = field(default_factory=Counter[str])
 
@@ -160,6 +172,8 @@ class Partition:
     off: frozenset[str] = frozenset()
     tell: Callable[[MachineFact], None] = tell_nobody
     state: State = field(default_factory=State)
+    memory: int | None = None
+    """Percent of its memory that the server uses: what a simulated server says when `tick` asks."""
 
     def on(self, rule: Rule) -> bool:
         """Whether a rule holds here: always, but in a mutant."""

@@ -10,7 +10,7 @@ from workflow_worker.model.ids import RunRef, SessionId
 from workflow_worker.store.memory.machine import entries, leases
 from workflow_worker.store.memory.machine.facts import SessionEnded, Unclaimed
 from workflow_worker.store.memory.machine.operations import sweep_undeclared
-from workflow_worker.store.memory.machine.state import IDLE, PARKED, PER_CALL, Partition, SessionState
+from workflow_worker.store.memory.machine.state import FULL_MS, IDLE, PARKED, PER_CALL, Partition, SessionState
 from workflow_worker.store.transitions import Ticked
 
 
@@ -18,11 +18,27 @@ def tick(p: Partition, limit: int, now: int) -> Ticked:
     """Move what is due; any number of workers may call it at any time. A limit above 200 counts as 200."""
     limit = max(1, min(limit, PER_CALL))
     _rotate_seen(p, now)
+    _watch_memory(p, now)
     left = limit
     for step in (_reap_sessions, _wake_runs, _expire_early, _send_delayed, _sweep, _retire):
         left -= step(p, now, left)
     due = [*p.state.wakes.values(), *p.state.early_due.values(), *(at for at, _ in p.state.delayed.values())]
-    return Ticked(now, limit - left, left <= 0, min(due, default=None))
+    return Ticked(now, limit - left, left <= 0, min(due, default=None), p.memory, _next_session(p, now))
+
+
+def _next_session(p: Partition, now: int) -> int | None:
+    living = [each for each in p.state.sessions.values() if not each.reaping]
+    third = p.limits.lease_ttl_ms // 3
+    due = [each.expiry for each in living] + [each.marked + third for each in living if each.marked is not None]
+    return min((at for at in due if at > now), default=None)
+
+
+def _watch_memory(p: Partition, now: int) -> None:
+    """Above the high-water mark nothing new is begun for a while; what is running needs the rest to come to its end.
+    The mark runs out by itself, so that a namespace without workers is not closed for good."""
+    water = p.limits.memory_high_water
+    if p.memory is not None:
+        p.state.full_until = now + FULL_MS if 0 < water <= p.memory else 0
 
 
 def _rotate_seen(p: Partition, now: int) -> None:

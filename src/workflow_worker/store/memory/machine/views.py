@@ -8,31 +8,47 @@ from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.store.memory.machine import entries
 from workflow_worker.store.memory.machine.leases import is_valid
 from workflow_worker.store.memory.machine.state import DeadEntry, Partition, RunState, StreamId, format_id, parse_id
-from workflow_worker.store.transitions import Depth, RunPage, RunQuery
+from workflow_worker.store.transitions import Depth, Recorded, RunPage, RunQuery
 
 
 def view_run(p: Partition, ref: RunRef) -> RunView | None:
     """One run without its history."""
     run = p.state.runs.get(ref)
-    return None if run is None else _view(run)
+    return None if run is None else _view(p, run)
 
 
 def view_runs(p: Partition, query: RunQuery) -> RunPage:
     """Runs that fit the query, newest first; of one millisecond the last name first."""
+    last = None
+    if query.after:
+        seen = p.state.runs.get(RunRef(query.after))
+        if seen is None:
+            return RunPage((), 0)
+        last = seen.created_at, seen.ref
     fitting = [
         run
         for run in p.state.runs.values()
         if query.status in (None, run.status)
         and query.workflow in (None, run.workflow)
         and query.subject in (None, run.subject)
+        and (last is None or (run.created_at, run.ref) < last)
     ]
     fitting.sort(key=lambda run: (run.created_at, run.ref), reverse=True)
-    return RunPage(tuple(map(_view, fitting[: query.limit])), len(fitting))
+    items = tuple(_view(p, run) for run in fitting[: query.limit])
+    return RunPage(items, len(fitting) if last is None else len(items))
 
 
 def find_runs(p: Partition, run_id: str) -> list[RunRef]:
     """The runs of any workflow that have this id, by name."""
     return sorted(run.ref for run in p.state.runs.values() if run.id == run_id)
+
+
+def recorded(p: Partition, ref: RunRef) -> Recorded | None:
+    """The run's history with what began it."""
+    run = p.state.runs.get(ref)
+    if run is None:
+        return None
+    return Recorded(run.version, run.began_at, entries.mail_of(run.start), tuple(run.history))
 
 
 def start_event(p: Partition, ref: RunRef) -> tuple[str, ...] | None:
@@ -71,7 +87,7 @@ def depth(p: Partition) -> Depth:
     )
 
 
-def _view(run: RunState) -> RunView:
+def _view(p: Partition, run: RunState) -> RunView:
     return RunView(
         ref=run.ref,
         workflow=run.workflow,
@@ -90,6 +106,8 @@ def _view(run: RunState) -> RunView:
         state=run.state,
         result=run.result,
         error=run.error,
+        wake=p.state.wakes.get(run.ref),
+        waits=tuple(run.waits),
     )
 
 

@@ -1,11 +1,11 @@
--- What the ends and releases of one call share: written once for all of them.
-local off, ends, wakes, ended = {}, {}, {}, {}
+-- What the ends and releases of one call share: written once for all of them. `ends_of` pairs subjects and runs.
+local off, ends_of, wakes, ended = {}, {}, {}, {}
 
-local function let_go(session, ref)
-  local refs = off[session]
+local function let_go(held, ref)
+  local refs = off[held]
   if not refs then
     refs = {}
-    off[session] = refs
+    off[held] = refs
   end
   refs[#refs + 1] = ref
 end
@@ -18,25 +18,29 @@ local function without(live, ref)
   return kept
 end
 
--- The runs leave their subjects; `lists` keeps each as it will be, `false` when it has no live run left.
+-- The runs leave their subjects; `lists` keeps each as it will be, `false` when it has no live run left. A list that
+-- nobody can read stays as it is: every event of its subject will say so.
 local function write_subjects()
   local names, lists = {}, {}
-  for i = 1, #ends do
-    if lists[ends[i][2]] == nil then
-      names[#names + 1], lists[ends[i][2]] = ends[i][2], false
+  for i = 1, #ends_of, 2 do
+    if lists[ends_of[i]] == nil then
+      names[#names + 1], lists[ends_of[i]] = ends_of[i], false
     end
   end
   if #names == 0 then return end
   local found, gone, kept = call('HMGET', P .. 'subjects', unpack(names)), {}, {}
   for i = 1, #names do lists[names[i]] = found[i] end
-  for i = 1, #ends do
-    local ref, subject = ends[i][1], ends[i][2]
+  for i = 1, #ends_of, 2 do
+    local subject, ref = ends_of[i], ends_of[i + 1]
     local value = lists[subject]
     if value == '=' .. ref then
       lists[subject] = false
     elseif value then
-      local live = without(live_of(value), ref)
-      lists[subject] = #live > 0 and pack_live(live)
+      local ok, live = pcall(live_of, value)
+      if ok and type(live) == 'table' then
+        live = without(live, ref)
+        lists[subject] = #live > 0 and pack_live(live)
+      end
     end
   end
   for i = 1, #names do
@@ -52,7 +56,7 @@ local function write_subjects()
 end
 
 local function write_ends()
-  for session, refs in pairs(off) do call('HDEL', P .. 'held:' .. session, unpack(refs)) end
+  for held, refs in pairs(off) do call('HDEL', held, unpack(refs)) end
   if #wakes > 0 then call('ZADD', P .. 'wakes', unpack(wakes)) end
   if #ended > 0 then call('ZADD', P .. 'index:ended', unpack(ended)) end
   write_subjects()

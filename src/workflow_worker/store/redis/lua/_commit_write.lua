@@ -1,40 +1,56 @@
--- Rarer writes of one accepted commit; each takes the parsed commit `c` and reads what only it needs.
+-- Rarer writes of the accepted commit under work, with what the checks found.
 local function push_all(key, first, last)
-  if first == last then return call('RPUSH', key, ARGV[first]) end
   for i = first, last, 1000 do call('RPUSH', key, unpack(ARGV, i, math.min(i + 999, last))) end
 end
 
 -- Mail that does not fit its class, raw and naming the run; the start event too.
-local function bury_rejects(c)
-  local reasons = {}
-  for i = c.rejects, c.rejects + 2 * c.n_rejects - 2, 2 do reasons[ARGV[i]] = ARGV[i + 1] end
-  local mail = c.taken > 0 and call('LRANGE', P .. 'mailbox:' .. c.ref, 0, c.taken - 1) or {}
-  for i = 1, #mail do
-    local item = cmsgpack.unpack(mail[i])
-    if reasons[item[1]] then bury(item, 2, 'rejected: ' .. reasons[item[1]], c.ref) end
-  end
-  if reasons.start then
-    bury(cmsgpack.unpack(call('HGET', c.key, 'start')), 2, 'rejected: ' .. reasons.start, c.ref, true)
+local function bury_rejects()
+  for i = 1, #c.letters do
+    local letter = c.letters[i]
+    bury(letter[1], 2, 'rejected: ' .. letter[2], c.ref, letter[3])
   end
 end
 
 -- Follow-up events, each once in the life of the run; their id holds the id of the start event.
-local function emit(c)
-  local run = call('HMGET', c.key, 'emitted', 'start')
-  local emitted, item, start_id = tonumber(run[1] or 0), cmsgpack.unpack(run[2]), nil
-  for i = 2, #item - 1, 2 do
-    if item[i] == 'id' then start_id = item[i + 1] end
-  end
-  if not start_id or start_id == '' then start_id = item[1] end
-  local at = c.emits
+local function emit()
+  local at, emitted = c.emits, c.emitted
   for _ = 1, c.n_emits do
-    local number, fields = ARGV[at], tonumber(ARGV[at + 1])
+    local number, span, fields = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
     if tonumber(number) > emitted then
       emitted = tonumber(number)
-      local id = c.ref .. ':' .. start_id .. ':' .. number
-      call('XADD', P .. 'events', '*', 'via', 'emit', 'id', id, unpack(ARGV, at + 2, at + 1 + fields))
+      local id = c.ref .. ':' .. c.start_id .. ':' .. number
+      if span == '0' then
+        add('events', 'via', 'emit', 'id', id, unpack(ARGV, at + 3, at + 2 + fields))
+      else
+        local entry = string.format('%.0f-d%.0f', now, call('HINCRBY', P .. 'stat', 'delays', 1))
+        local packed = cmsgpack.pack({ 'via', 'emit', 'id', id, unpack(ARGV, at + 3, at + 2 + fields) })
+        call('HSET', P .. 'delayed:entries', entry, packed)
+        call('ZADD', P .. 'delayed', now + span, entry)
+      end
     end
-    at = at + 2 + fields
+    at = at + 3 + fields
   end
   return emitted
+end
+
+-- Waits that come and go; returns the run's waits packed, and how much mail the new ones brought.
+local function change_waits(mails, ends)
+  local waits, copies = c.wait_list, 0
+  if ends then
+    for i = 1, #waits, 2 do forget_wait(c.ref, waits[i], waits[i + 1]) end
+    return cmsgpack.pack({}), 0
+  end
+  for i = c.added, c.removed - 1, 2 do
+    local kept = c.early[ARGV[i + 1]]
+    copies = copies + add_wait(c.ref, waits, ARGV[i], ARGV[i + 1], kept, mails + copies)
+  end
+  for i = c.removed, c.emits - 1, 2 do remove_wait(c.ref, waits, ARGV[i], ARGV[i + 1]) end
+  return cmsgpack.pack(waits), copies
+end
+
+-- Continue as new: from here the run begins at another instant, with nothing behind it; `born` keeps its first instant.
+local function begin_again(key, set)
+  call('HSETNX', key, 'born', call('HGET', key, 'created'))
+  call('DEL', P .. 'history:' .. c.ref)
+  set('created', c.restart == 'now' and now or c.restart)
 end

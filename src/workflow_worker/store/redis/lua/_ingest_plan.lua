@@ -1,6 +1,12 @@
--- What one ingest is going to write, collected while it only reads; _ingest_write performs it.
-local runs, touched, leased, ready, wakes_off, hints = {}, {}, {}, {}, {}, {}
-local letters, counts, subjects, early, born, purged, seen = {}, {}, {}, {}, {}, {}, {}
+-- What one ingest is going to write, collected while it only reads; _ingest_write performs it. A plan whose making
+-- raised is thrown away whole, and made anew without the entry at fault.
+local runs, touched, leased, ready, wakes_off, hints, gone, at
+local letters, counts, subjects, early, born, purged, seen
+
+local function begin_plan()
+  runs, touched, leased, ready, wakes_off, hints, gone, at = {}, {}, {}, {}, {}, {}, {}, '0'
+  letters, counts, subjects, early, born, purged, seen, highest = {}, {}, {}, {}, {}, {}, {}, nil
+end
 
 local function count(name, by)
   counts[name] = (counts[name] or 0) + (by or 1)
@@ -15,7 +21,7 @@ local function run_of(ref)
     run = h[1] and { ref = ref, status = h[1], kind = string.match(ref, '^[^:]*') .. '@' .. h[2], version = h[2],
       owner = h[3], token = h[4], cid = h[5] or '', mails = tonumber(h[6] or 0), strikes = h[7] or '0',
       created = h[8], rejected = h[9], mail = {}, start = false, last = false, touched = false,
-      leased = false }
+      leased = false, weight = false }
     runs[ref] = run
   end
   return run or nil
@@ -43,7 +49,17 @@ local function look_ahead(entries)
     for i = 1, #refs do runs[refs[i]] = false end
   end
   local lists = #names > 0 and call('HMGET', P .. 'subjects', unpack(names)) or {}
-  for i = 1, #names do subjects[names[i]] = live_of(lists[i]) end
+  for i = 1, #names do subjects[names[i]] = lists[i] or {} end
+end
+
+-- The live runs of a subject; unpacked at the first mention, for that may raise.
+local function live_runs(subject)
+  local live = subjects[subject]
+  if type(live) == 'string' then
+    live = live_of(live)
+    subjects[subject] = live
+  end
+  return live
 end
 
 local function is_ended(run)
@@ -75,38 +91,4 @@ local function place(run)
     ready[#ready + 1] = run
     touch(run)
   end
-end
-
-local function plan_letter(fields, first, reason, run, start)
-  letters[#letters + 1] = { fields, first, reason, run, start }
-end
-
--- Appends to a mailbox; false when it is at its cap: then the copy is a dead letter of that run.
-local function put(run, item, fields, first)
-  if run.mails >= mail_cap then
-    plan_letter(fields or cmsgpack.unpack(item), first, 'too many: mail of the run', run.ref)
-    return false
-  end
-  run.mails = run.mails + 1
-  run.mail[#run.mail + 1] = item
-  touch(run)
-  count('deliveries')
-  return true
-end
-
--- The early list of a subject: how many are stored, whether they will be gone, and what will be added.
-local function early_of(subject)
-  local list = early[subject]
-  if not list then
-    list = { stored = any_early and call('LLEN', P .. 'early:' .. subject) or 0, added = {}, claimed = false }
-    early[subject] = list
-  end
-  return list
-end
-
-local function keep_early(found, item, to)
-  local list = early_of(found.subject)
-  if list.stored + #list.added >= early_cap then return false end
-  list.added[#list.added + 1] = cmsgpack.pack({ now + early_ttl, found.type, item, unpack(to) })
-  return true
 end

@@ -11,25 +11,33 @@ local function is_utf8(text)
   return not string.find(text, '[\128-\255]')
 end
 
-local BOUNDED = { 'id', 'subject', 'workflow', 'run' }
+local BOUNDED = { 'id', 'type', 'subject', 'workflow', 'run' }
 local KNOWN = { id = true, type = true, subject = true, workflow = true, run = true, via = true }
 
--- The known fields of an entry; a name given twice counts with its last value, an empty value is none. All fields of
--- `found` stand in its constructor: a table that grows later is rehashed again and again.
+-- What nearly all events look like that `publish` has added.
+local function is_plain(f)
+  return #f == 10 and f[2] == 'publish' and f[1] == 'via' and f[3] == 'id' and f[5] == 'type' and f[7] == 'subject'
+    and f[9] == 'data' and f[4] ~= '' and f[6] ~= '' and f[8] ~= ''
+end
+
+-- The known fields of an entry; a name given twice counts with its last value, an empty value is none. `copy`: the run
+-- whose copy it is, and whether of its start event. `targets`: start route (false: none), run… All fields of `found`
+-- stand in its constructor, 16 at most: a table that grows later is rehashed, and a larger one costs twice.
 local function read_entry(id, fields)
-  local found = { entry = id, fields = fields, via_bytes = 0, id = false, type = false, subject = false, via = false,
-    workflow = false, run = false, alone = false, may_start = false, route = false, targets = false, got = false,
-    address = false, item = false }
-  for i = 1, #fields - 1, 2 do
-    local name, value = fields[i], fields[i + 1]
-    if KNOWN[name] then
-      found[name] = value ~= '' and value
-      if name == 'via' then found.via_bytes = found.via_bytes + 3 + #value end
-    end
+  local found = { entry = id, fields = fields, id = false, type = false, subject = false, via = false, workflow = false,
+    run = false, copy = false, targets = false, got = false, address = false, item = false, internal = false,
+    fresh = false, plain = false }
+  if is_plain(fields) then
+    found.plain, found.via, found.id, found.type, found.subject = true, 'publish', fields[4], fields[6], fields[8]
+    return found
   end
-  if found.via then
+  for i = 1, #fields - 1, 2 do
+    local name = fields[i]
+    if KNOWN[name] then found[name] = fields[i + 1] ~= '' and fields[i + 1] end
+  end
+  if found.via and #found.via > 7 then
     local word, ref = string.match(found.via, '^(%l+) (.*)$')
-    if word == 'copy' or word == 'start' then found.alone, found.may_start = ref, word == 'start' end
+    if word == 'copy' or word == 'start' then found.copy = { ref, word == 'start' } end
   end
   return found
 end
@@ -40,45 +48,79 @@ local function start_of(route, workflow)
   end
 end
 
--- The first check that fails decides; nil when the entry can be routed. `targets`: start route (false: none), run…
+-- What is wrong with a type, or its route; looked at once a call.
+local kinds = {}
+
+local function kind_of(kind)
+  local head, known = string.sub(kind, 1, 3), { problem = false, internal = false, route = false }
+  kinds[kind] = known
+  if head == 'wf.' then
+    known.problem = 'malformed: type begins with wf.'
+  elseif string.find(kind, '[%z\1-\32\127#*]') then
+    known.problem = 'malformed: type that nobody can declare'
+  else
+    known.internal = head == 'ww.'
+  end
+  return known
+end
+
+local function address_of(workflow, run)
+  if not run then return nil, 'malformed: addressed without run' end
+  if not workflow then return nil, 'malformed: addressed without workflow' end
+  if string.find(workflow, ':', 1, true) then return nil, 'malformed: workflow name with a colon' end
+  return workflow .. ':' .. run
+end
+
+-- Whether the data, or all names and values but `via`, are too many bytes: a redriven entry weighs what it weighed.
+local function is_big(fields)
+  local all, data = 0, 0
+  for i = 1, #fields - 1, 2 do
+    if fields[i] ~= 'via' then all = all + #fields[i] + #fields[i + 1] end
+    if fields[i] == 'data' then data = #fields[i + 1] end
+  end
+  return data > max_bytes or all > max_bytes + envelope
+end
+
+-- The first check that fails decides; nil when the entry can be routed.
 local function refuse(found)
-  local text = table.concat(found.fields)
-  if #text - found.via_bytes > max_bytes then return 'too big' end
+  local f = found.fields
+  local text = found.plain and f[4] .. f[6] .. f[8] .. f[10] or table.concat(f)
+  if #text > max_bytes and is_big(f) then return 'too big' end
   if string.find(text, '[\128-\255]') then
     for i = 1, #found.fields do
       if not is_utf8(found.fields[i]) then return 'not utf-8' end
     end
   end
-  local kind, workflow = found.type, found.workflow
+  local kind, problem = found.type, nil
   if not kind then return 'no type' end
-  if string.sub(kind, 1, 3) == 'wf.' then return 'malformed: type begins with wf.' end
-  if string.find(kind, '[%z\1-\32\127#*]') then return 'malformed: type that nobody can declare' end
-  for i = 1, 4 do
+  local known = kinds[kind] or kind_of(kind)
+  if known.problem then return known.problem end
+  if known.internal and found.via ~= 'emit' and not found.copy then return 'malformed: type begins with ww.' end
+  found.internal = known.internal
+  for i = 1, #text > max_name and 5 or 0 do
     local name = BOUNDED[i]
     if #(found[name] or '') > max_name then
       return 'malformed: ' .. name .. ' is longer than ' .. max_name .. ' bytes'
     end
   end
-  if workflow or found.run then
-    if not found.run then return 'malformed: addressed without run' end
-    if not workflow then return 'malformed: addressed without workflow' end
-    if string.find(workflow, ':', 1, true) then return 'malformed: workflow name with a colon' end
-    found.address = workflow .. ':' .. found.run
+  if found.workflow or found.run then
+    found.address, problem = address_of(found.workflow, found.run)
+    if problem then return problem end
   end
-  local route = find_route(kind)
+  local route = find_route(kind) or known.internal and found.address and { false, {} }
   if not route then return 'undeclared' end
-  found.route, found.got = route, {}
-  local targets, missing, starts = {}, false, route[2]
-  for i = 1, #starts do
-    local start = starts[i]
-    local run_id = make_run_id(start[3], found.id or found.entry, found.subject)
-    if run_id then
-      targets[#targets + 1], targets[#targets + 2] = start, start[1] .. ':' .. run_id
-    else
-      missing = true
-    end
+  found.got = {}
+  if found.address then
+    if route[1] and not found.subject then return 'subject missing' end
+    found.targets = { start_of(route, found.workflow) or false, found.address }
+    return
   end
-  if not found.subject and (route[1] or (missing and not found.address)) then return 'subject missing' end
-  if found.address then targets = { start_of(route, workflow) or false, found.address } end
+  local targets, starts = {}, route[2]
+  if not found.subject and route[1] then return 'subject missing' end
+  for i = 1, #starts do
+    local run_id = make_run_id(starts[i][3], found.id or found.entry, found.subject)
+    if not run_id then return 'subject missing' end
+    targets[2 * i - 1], targets[2 * i] = starts[i], starts[i][1] .. ':' .. run_id
+  end
   found.targets = targets
 end

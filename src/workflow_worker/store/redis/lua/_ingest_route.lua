@@ -1,7 +1,10 @@
 -- One entry's recipients: one copy each, however many ways lead there. Nothing is written here.
 local function packed(found)
   if not found.item then
-    if #found.fields <= 4000 then
+    local f = found.fields
+    if found.plain then
+      found.item = cmsgpack.pack({ found.entry, 'id', f[4], 'type', f[6], 'subject', f[8], 'data', f[10] })
+    elseif #f <= 4000 then
       found.item = cmsgpack.pack({ found.entry, unpack(found.fields) })
     else
       table.insert(found.fields, 1, found.entry)
@@ -16,7 +19,7 @@ end
 local function deliver(found, run)
   run.last = found
   found.got[#found.got + 1] = run.ref
-  if not put(run, packed(found), found.fields, 1) then return end
+  if not put(run, packed(found), found.fields, 1, found.internal) then return end
   if is_held(run.owner) then
     if not run.leased then hints[#hints + 1] = run end
   elseif run.owner ~= 'parked' then
@@ -24,6 +27,7 @@ local function deliver(found, run)
   end
 end
 
+-- An early item: deadline, type, packed entry, runs that had it.
 -- Every run that one entry creates gets its own copy of the early events, but for those that its own wait had.
 local function take_early(found, run)
   local list = found.claimed
@@ -32,7 +36,7 @@ local function take_early(found, run)
     list = kept.stored > 0 and call('LRANGE', P .. 'early:' .. found.subject, 0, -1) or {}
     for i = 1, #kept.added do list[#list + 1] = kept.added[i] end
     if kept.stored > 0 then kept.claimed = true end
-    kept.stored, kept.added = 0, {}
+    kept.stored, kept.added, kept.weight = 0, {}, 0
     for i = 1, #list do list[i] = cmsgpack.unpack(list[i]) end
     count('claimed', #list)
     found.claimed = list
@@ -40,7 +44,7 @@ local function take_early(found, run)
   for i = 1, #list do
     local had = false
     for j = 4, #list[i] do had = had or list[i][j] == run.ref end
-    if not had then put(run, list[i][3], nil, 2) end
+    if not had then put(run, list[i][3], nil, 2, string.sub(list[i][2], 1, 3) == 'ww.') end
   end
 end
 
@@ -48,15 +52,15 @@ end
 local function create(found, ref, start, old)
   local subject = found.subject
   found.got[#found.got + 1] = ref
-  local live = subject and subjects[subject]
+  local live = subject and live_runs(subject)
   if live and #live >= subject_cap then
     return plan_letter(found.fields, 1, 'too many: live runs of the subject', ref, true)
   end
   if old then purged[#purged + 1] = ref end
-  start.kind = start.kind or start[1] .. '@' .. start[2]
-  local run = { ref = ref, status = 'pending', version = start[2], kind = start.kind, owner = '',
+  if not start.kind then start.text, start.kind = tostring(start[2]), start[1] .. '@' .. start[2] end
+  local run = { ref = ref, status = 'pending', version = start.text, kind = start.kind, owner = '',
     token = raise_token(old and old.token), cid = '', mails = 0, created = now, mail = {},
-    start = packed(found), subject = subject, last = found, touched = false, leased = false }
+    start = packed(found), subject = subject, last = found, touched = false, leased = false, weight = false }
   runs[ref] = run
   born[#born + 1] = run
   touch(run)
@@ -69,10 +73,10 @@ end
 
 -- A redriven copy: for its run alone. A start event creates the run when it is missing or ended by a rejected start.
 local function to_its_run(found)
-  local ref = found.alone
+  local ref, may_start = found.copy[1], found.copy[2]
   local run = run_of(ref)
   if run and not is_ended(run) then return deliver(found, run) end
-  local start = found.may_start and start_of(found.route, string.match(ref, '^[^:]*'))
+  local start = may_start and start_of(find_route(found.type), string.match(ref, '^[^:]*'))
   if not start or (run and not run.rejected) then return run and 'run ended' or 'no such run' end
   create(found, ref, start, run)
 end
@@ -86,6 +90,7 @@ local function to_everyone(found)
     if run and not is_ended(run) then
       if run.last ~= found then deliver(found, run) end
     elseif not start then
+      if found.internal then return 'dropped' end
       return run and 'run ended' or 'no such run'
     elseif not run or start[4] or run.rejected then
       create(found, ref, start, run)
@@ -95,7 +100,7 @@ local function to_everyone(found)
   end
   local direct = #found.got > 0 or ended or found.address
   if subject then
-    local live = subjects[subject]
+    local live = live_runs(subject)
     for i = 1, #live do
       local run = run_of(live[i])
       if run and run.last ~= found then deliver(found, run) end

@@ -1,14 +1,24 @@
 -- Performs the plan. Only writes whose types and arguments are ours: nothing here depends on a stranger's bytes (R1).
+-- Keys that planning did not read are looked at first: one of another type raises before anything is written.
+local function check_keys()
+  if #born > 0 then call('ZCARD', P .. 'index') end
+  if #purged > 0 then call('ZCARD', P .. 'index:ended') end
+  if #wakes_off > 0 then call('ZCARD', P .. 'wakes') end
+  if #ready > 0 then call('XLEN', P .. 'ready') end
+  if #letters > 0 then call('XLEN', P .. 'dead') end
+  if next(early) then call('ZCARD', P .. 'deadlines') end
+end
+
 local function write_run(run)
   local key = P .. 'run:' .. run.ref
   if not run.start then
     call('HSET', key, 'owner', run.owner, 'token', run.token)
   elseif run.subject then
     call('HSET', key, 'status', 'pending', 'version', run.version, 'owner', run.owner, 'token', run.token,
-      'created', now, 'start', run.start, 'subject', run.subject)
+      'created', now_text, 'start', run.start, 'subject', run.subject)
   else
     call('HSET', key, 'status', 'pending', 'version', run.version, 'owner', run.owner, 'token', run.token,
-      'created', now, 'start', run.start)
+      'created', now_text, 'start', run.start)
   end
   if #run.mail > 0 then
     call('HSET', key, 'mails', run.mails)
@@ -21,7 +31,7 @@ end
 local function write_subjects()
   local fields = {}
   for subject, live in pairs(subjects) do
-    if live.changed then
+    if type(live) == 'table' and live.changed then
       live.changed = nil
       fields[#fields + 1], fields[#fields + 2] = subject, pack_live(live)
     end
@@ -42,15 +52,52 @@ local function write_early()
   end
 end
 
+-- The first letters are told to the caller: id, reason, type, run.
+local function write_letters()
+  local told = {}
+  for i = 1, #letters do
+    local l, kind = letters[i], ''
+    local id = bury(l[1], l[2], l[3], l[4], l[5])
+    if i <= 20 then
+      for j = l[2], #l[1] - 1, 2 do
+        if l[1][j] == 'type' then kind = l[1][j + 1] end
+      end
+      told[#told + 1], told[#told + 2], told[#told + 3], told[#told + 4] = id, l[3], kind, l[4] or ''
+    end
+  end
+  return told
+end
+
+-- The counters with what this call adds, for one write instead of one for each; read before anything is written.
+local function read_stat()
+  local names, stat = {}, {}
+  for name in pairs(counts) do names[#names + 1] = name end
+  if #names == 0 then
+    call('HLEN', P .. 'stat')
+    return stat
+  end
+  local found = call('HMGET', P .. 'stat', unpack(names))
+  for i = 1, #names do stat[2 * i - 1], stat[2 * i] = names[i], (found[i] or 0) + counts[names[i]] end
+  return stat
+end
+
+local function write_stat(stat)
+  if highest then stat[#stat + 1], stat[#stat + 2] = 'token', highest end
+  if #stat > 0 then call('HSET', P .. 'stat', unpack(stat)) end
+end
+
 local function write_plan()
+  local stat = read_stat()
+  check_keys()
   for i = 1, #purged do
     local ref = purged[i]
     call('DEL', P .. 'run:' .. ref, P .. 'history:' .. ref, P .. 'mailbox:' .. ref)
     call('ZREM', P .. 'index:ended', ref)
   end
-  local index, held = {}, { '#', number }
+  local index, number_text = {}, string.format('%.0f', number)
+  local held = { '#', number_text }
   for i = 1, #born do
-    index[2 * i - 1], index[2 * i] = now, born[i].ref
+    index[2 * i - 1], index[2 * i] = now_text, born[i].ref
   end
   for i = 1, #touched do
     if runs[touched[i].ref] == touched[i] then write_run(touched[i]) end
@@ -60,17 +107,14 @@ local function write_plan()
   write_early()
   if #wakes_off > 0 then call('ZREM', P .. 'wakes', unpack(wakes_off)) end
   for i = 1, #ready do
-    if ready[i].owner == 'ready' then call('XADD', P .. 'ready', '*', 'run', ready[i].ref, 'token', ready[i].token) end
+    if ready[i].owner == 'ready' then add('ready', 'run', ready[i].ref, 'token', ready[i].token) end
   end
-  for i = 1, #letters do
-    local l = letters[i]
-    bury(l[1], l[2], l[3], l[4], l[5])
-  end
+  local told = write_letters()
   for i = 1, #leased do
-    held[2 * i + 1], held[2 * i + 2] = leased[i].ref, number
+    held[2 * i + 1], held[2 * i + 2] = leased[i].ref, number_text
   end
-  keep_highest_token()
+  write_stat(stat)
   for i = 1, #hints do call('PUBLISH', P .. 'hint:' .. hints[i].owner, hints[i].ref) end
-  for name, by in pairs(counts) do call('HINCRBY', P .. 'stat', name, by) end
   call('HSET', P .. 'held:' .. session, unpack(held))
+  return told
 end

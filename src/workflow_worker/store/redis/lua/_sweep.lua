@@ -7,12 +7,13 @@ local function sweep_undeclared(limit)
   for i = 1, #letters do
     local id, letter = letters[i][1], letters[i][2]
     after = id
-    if letter[2] == 'undeclared' and not call('ZSCORE', P .. 'redriven', id) then
-      local fields, kind = cmsgpack.unpack(letter[10]), nil
+    local fields = letter[2] == 'undeclared' and fields_of(letter)
+    if fields and not call('ZSCORE', P .. 'redriven', id) then
+      local kind
       for j = 1, #fields - 1, 2 do
         if fields[j] == 'type' then kind = fields[j + 1] end
       end
-      if find_route(kind) then send_again(id, letter) end
+      if kind and find_route(kind) then send_again(id, letter, fields) end
     end
   end
   if #letters < limit then

@@ -19,6 +19,11 @@ local function mark_sessions()
   end
 end
 
+-- A run that cannot be read is nobody's: it must not keep the others in a dead session.
+local function take(session, ref)
+  if not pcall(take_over, session, ref) then call('HDEL', P .. 'held:' .. session, ref) end
+end
+
 local function reap_sessions(left)
   mark_sessions()
   local moved, dying = 0, call('ZRANGE', P .. 'reaping', 0, 199)
@@ -26,7 +31,7 @@ local function reap_sessions(left)
     if moved >= left then break end
     local refs, all = held_runs(dying[i], left - moved)
     local taken = math.min(#refs, left - moved)
-    for j = 1, taken do take_over(dying[i], refs[j]) end
+    for j = 1, taken do take(dying[i], refs[j]) end
     if all and taken == #refs then
       call('DEL', P .. 'held:' .. dying[i])
       call('ZREM', P .. 'reaping', dying[i])
@@ -34,4 +39,15 @@ local function reap_sessions(left)
     moved = moved + math.max(1, taken)
   end
   return moved
+end
+
+-- When the next living session expires, or the next marked one may be reaped.
+local function next_session()
+  local after = string.format('(%.0f', now)
+  local found = tonumber(call('ZRANGEBYSCORE', P .. 'sessions', after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  local third = math.floor(ttl / 3)
+  local since = string.format('(%.0f', now - third)
+  local marked = tonumber(call('ZRANGEBYSCORE', P .. 'marked', since, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  if marked and (not found or marked + third < found) then found = marked + third end
+  return found and string.format('%.0f', found) or ''
 end

@@ -3,8 +3,9 @@
 local highest
 
 local function raise_token(own)
-  highest = highest or tonumber(call('HGET', P .. 'stat', 'token') or 0)
-  highest = math.max((tonumber(own) or 0) + 1, highest + 1, now * 1000)
+  highest = (highest or math.max(tonumber(call('HGET', P .. 'stat', 'token') or 0), now * 1000 - 1)) + 1
+  own = tonumber(own)
+  if own and own >= highest then highest = own + 1 end
   return highest
 end
 

@@ -1,5 +1,5 @@
 -- Waits for events of other subjects. `waits` of a run is a packed flat list (type, subject…); the set of a wait lists
--- its runs, and `waiting` all waits that have one. Needs _now, _dead.
+-- its runs, and `waiting` all waits that have one. Needs _now, _streams, _caps.
 local function wait_name(kind, subject)
   return #kind .. ':' .. kind .. ':' .. subject
 end
@@ -11,24 +11,24 @@ local function place_of(waits, kind, subject)
 end
 
 -- What came before is copied, oldest first, and remembers who had it. Returns how many copies went into the mailbox.
-local function add_wait(ref, waits, kind, subject, mails, cap)
+-- `kept` are the early events of the subject, unpacked.
+local function add_wait(ref, waits, kind, subject, kept, mails)
   if place_of(waits, kind, subject) then return 0 end
   waits[#waits + 1], waits[#waits + 2] = kind, subject
-  local name, copies = wait_name(kind, subject), 0
+  local name, copies, box = wait_name(kind, subject), 0, P .. 'mailbox:' .. ref
   call('SADD', P .. 'waits:' .. name, ref)
   call('SADD', P .. 'waiting', name)
-  local kept = call('LRANGE', P .. 'early:' .. subject, 0, -1)
   for i = 1, #kept do
-    local item = cmsgpack.unpack(kept[i])
+    local item = kept[i]
     local had = item[2] ~= kind
     for j = 4, #item do had = had or item[j] == ref end
     if not had then
       item[#item + 1] = ref
       call('LSET', P .. 'early:' .. subject, i - 1, cmsgpack.pack(item))
-      if mails + copies >= cap then
+      if is_full(box, mails + copies, mailbox_cap) then
         bury(cmsgpack.unpack(item[3]), 2, 'too many: mail of the run', ref)
       else
-        call('RPUSH', P .. 'mailbox:' .. ref, item[3])
+        call('RPUSH', box, item[3])
         copies = copies + 1
       end
     end

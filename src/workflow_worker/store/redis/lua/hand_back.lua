@@ -1,7 +1,7 @@
 -- Gives a held run up, uncounted: to `ready`, or parked until a wake.
 -- keys: prefix
 -- args: now session ref token delay
--- include: _now _when_full _tokens _held _runs
+-- include: _now _when_full _tokens _held _streams _runs
 -- returns: ok | fenced
 local run = call('HMGET', P .. 'run:' .. ref, 'owner', 'token', 'status')
 if run[1] ~= session or run[2] ~= token or not is_held(session) then return 'fenced' end

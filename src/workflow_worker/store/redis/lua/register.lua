@@ -1,7 +1,7 @@
 -- Declares an app's routes: adds or raises, never lowers or removes. A mark that is known changes nothing.
 -- keys: prefix
 -- args: now mark knows ...
--- include: _now _routes _again _sweep
+-- include: _now _routes _streams _again _sweep
 -- returns: ok; after `knows` come (type, packed route)…
 if call('HSETNX', P .. 'routes', '#' .. mark, knows) == 1 then
   for i = 4, #ARGV, 2 do

@@ -1,0 +1,90 @@
+"""A run's history, executed again from its first record: for paranoid tests, exported histories, questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workflow_worker.app.registry import App
+from workflow_worker.model.command import Command, Suspend
+from workflow_worker.model.event import Mail
+from workflow_worker.model.exceptions import UsageError
+from workflow_worker.model.ids import RunRef, split_run_ref
+from workflow_worker.model.record import Record, RunSuspended
+from workflow_worker.runtime.execution import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """All that a replay needs: who the run is, what started it, and what was recorded since."""
+
+    ref: RunRef
+    version: int
+    created_at: int
+    start: Mail
+    records: tuple[Record, ...]
+
+
+class ReplayFailed(AssertionError):
+    """A history does not fit the code any more; the message is the runtime's "expected / got" report."""
+
+
+def execution_of(app: App, run: RecordedRun) -> Execution:
+    """The run in memory before its first record.
+
+    Raises:
+        UsageError: The app has no such workflow in this version.
+        EventRejected: The start event does not fit its class any more.
+    """
+    workflow, _ = split_run_ref(run.ref)
+    definition = app.find_workflow(workflow, run.version)
+    if definition is None:
+        raise UsageError(f"app {app.name!r} has no workflow {workflow}@{run.version}, which run {run.ref} belongs to")
+    return Execution(
+        ref=run.ref,
+        subject=run.start.event.subject,
+        started_at=run.created_at,
+        seed=f"{run.ref}/{run.start.event.id}",
+        main=definition.main(run.start.event, app.events),
+        events=app.events,
+        encode=definition.encode_result,
+    )
+
+
+def replay(app: App, run: RecordedRun) -> list[Command]:
+    """Execute the history again and compare it with the code; what the run asks for behind it.
+
+    Raises:
+        ReplayFailed: The code does something else than was recorded.
+    """
+    execution = execution_of(app, run)
+    try:
+        commands = execution.feed(run.records)
+        outstanding = execution.outstanding()
+    finally:
+        execution.close()
+    was_suspended = any(isinstance(record, RunSuspended) for record in run.records)
+    for command in commands:
+        if isinstance(command, Suspend) and not was_suspended:
+            raise ReplayFailed(f"run {run.ref} does not replay: {command.failure}")
+    return outstanding
+
+
+def waits_of(app: App, run: RecordedRun) -> tuple[tuple[type, ...], ...]:
+    """The event classes of each ``wf.wait_for`` that the run is at, oldest first."""
+    execution = execution_of(app, run)
+    try:
+        execution.feed(run.records)
+        return execution.awaited_events
+    finally:
+        execution.close()
+
+
+def describe_waits(app: App, run: RecordedRun) -> Sequence[str]:
+    """Where each task of the run stands: its name and the author's lines."""
+    execution = execution_of(app, run)
+    try:
+        execution.feed(run.records)
+        return execution.stack()
+    finally:
+        execution.close()

@@ -1,0 +1,1 @@
+"""The parts of the Redis store that need no server."""
