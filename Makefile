@@ -26,7 +26,7 @@ PYTEST := $(BIN)/python -m pytest
 SRC := src tests examples bench
 
 .PHONY: test
-test: setup ## Run all tests (embedded servers, no root, under 5 minutes on 2 cores)
+test: setup ## Run all tests (embedded servers, no root, about 6 minutes on 2 cores)
 	$(PYTEST) -n 2 -m "not chaos"
 
 .PHONY: chaos
@@ -67,8 +67,12 @@ docs: setup ## Write the generated parts of README and docs anew
 	$(BIN)/python -m tests.docs.write
 
 .PHONY: bench
-bench: setup ## Measure, beside a yardstick and peers (PEERS=taskiq,dramatiq,dbos)
+bench: setup ## Measure, beside a yardstick and peers (PEERS=taskiq,arq,… ; empty for none)
 	$(BIN)/python -m bench
+
+.PHONY: bench-compare
+bench-compare: setup ## Fail when a figure has become worse by more than 15 %
+	$(BIN)/python -m bench.compare
 
 .PHONY: ci
 ci: test check ## What must pass before a change lands

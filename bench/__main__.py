@@ -14,7 +14,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contestants import Contestant
+from bench.chart import chart
+from bench.contestants import ONCE, Contestant
 from bench.environments import NotInstalled, prepared
 from bench.machine import this_machine
 from bench.ours.contestants import ours
@@ -22,11 +23,14 @@ from bench.peers.registry import PEERS
 from bench.processes import Broken
 from bench.report import document, terminal
 from bench.results import Line, Results
-from bench.scenarios import QUICK, Bench, Sizes, measure
+from bench.scenarios import measure
 from bench.server import running_server
+from bench.stage import QUICK, TINY, Bench, Sizes
 from bench.yardstick import yardstick
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+CHART = DOCUMENT.with_suffix(".svg")
+_NOT_RUN = "not run: "
 
 
 def main() -> int:
@@ -34,8 +38,10 @@ def main() -> int:
     # A run that is asked to end must not leave servers and workers behind: unwind as for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _options()
+    if options.render:
+        return _write(Results.load(options.render))
     contestants, lines = _contestants(options.peers, options.only)
-    sizes = QUICK if options.quick else Sizes()
+    sizes = TINY if options.tiny else QUICK if options.quick else Sizes()
     begun = time.monotonic()
     with running_server(options.aof) as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
         results = Results(
@@ -53,22 +59,31 @@ def main() -> int:
         for repetition in range(options.repeat):
             for contestant in contestants:
                 _say(f"{repetition + 1}/{options.repeat} {contestant.name} …")
-                _measure_once(bench, contestant, next(line for line in lines if line.name == contestant.name))
+                line = next(line for line in lines if line.name == contestant.name)
+                _measure_once(bench, contestant, line, first=repetition == 0)
     results.took_s = time.monotonic() - begun
     print(terminal(results))
     print(f"\n{results.save()}")
     if options.write_docs:
-        DOCUMENT.write_text(document(results))
-        print(DOCUMENT)
-    return int(any(line.trouble and not line.trouble.startswith("not installed") for line in lines))
+        _write(results)
+    return int(any(line.trouble and not line.trouble.startswith(_NOT_RUN) for line in lines))
+
+
+def _write(results: Results) -> int:
+    CHART.write_text(chart(results))
+    DOCUMENT.write_text(document(results, CHART.name))
+    print(DOCUMENT)
+    return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller workloads, once: a look, not a figure")
-    parser.add_argument("--repeat", type=int, default=0, metavar="N", help="repetitions (3; 1 with --quick)")
+    parser.add_argument("--tiny", action="store_true", help="a few hundred events, once: does everything work?")
+    parser.add_argument("--repeat", type=int, default=0, metavar="N", help="repetitions (3; 1 with --quick and --tiny)")
     parser.add_argument("--aof", action="store_true", help="append-only file on, for everybody")
-    parser.add_argument("--write-docs", action="store_true", help=f"write {DOCUMENT.name}")
+    parser.add_argument("--write-docs", action="store_true", help=f"write {DOCUMENT.name} and {CHART.name}")
+    parser.add_argument("--render", type=Path, metavar="FILE", help="write them from a saved run, and measure nothing")
     parser.add_argument("--only", default="", metavar="NAMES", help="of ourselves only these lines, comma-separated")
     parser.add_argument(
         "--peers",
@@ -77,7 +92,7 @@ def _options() -> argparse.Namespace:
         help=f"comma-separated, of {', '.join(PEERS)}; empty for none (also as variable PEERS)",
     )
     options = parser.parse_args()
-    options.repeat = options.repeat or (1 if options.quick else 3)
+    options.repeat = options.repeat or (1 if options.quick or options.tiny else 3)
     options.peers = _names(options.peers)
     unknown = [name for name in options.peers if name not in PEERS]
     if unknown:
@@ -98,9 +113,9 @@ def _contestants(peers: Sequence[str], only: Sequence[str]) -> tuple[list[Contes
             _say(f"environment of {name} …")
             contestant = prepared(PEERS[name])
         except NotInstalled as error:
-            _say(f"{name} cannot be installed: {error}")
-            lines.append(Line(name, PEERS[name].packages[0], PEERS[name].settings, PEERS[name].lacks))
-            lines[-1].trouble = f"not installed: {error}"
+            _say(f"{name} {_NOT_RUN}{error}")
+            peer = PEERS[name]
+            lines.append(Line(name, peer.title, peer.settings, peer.lacks, peer.note, trouble=f"{_NOT_RUN}{error}"))
         else:
             contestants.append(contestant)
             lines.append(_line(contestant))
@@ -108,14 +123,14 @@ def _contestants(peers: Sequence[str], only: Sequence[str]) -> tuple[list[Contes
 
 
 def _line(contestant: Contestant) -> Line:
-    return Line(contestant.name, contestant.title, contestant.settings, contestant.lacks)
+    return Line(contestant.name, contestant.title, contestant.settings, contestant.lacks, contestant.note)
 
 
-def _measure_once(bench: Bench, contestant: Contestant, line: Line) -> None:
+def _measure_once(bench: Bench, contestant: Contestant, line: Line, first: bool) -> None:
     bench.clear()
     bare = yardstick(bench.server.url, bench.sizes.noop)
     try:
-        line.runs.append({"yardstick": bare, **measure(bench, contestant)})
+        line.runs.append({"yardstick": bare, **measure(bench, contestant, () if first else ONCE)})
     except Broken as error:
         line.trouble = str(error)
         _say(f"{contestant.name}: {error}")

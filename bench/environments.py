@@ -8,31 +8,44 @@ import sys
 from pathlib import Path
 
 from bench.contestants import Contestant
-from bench.peers.registry import Peer
+from bench.peers.peer import Peer
+from bench.peers.versions import VERSIONS, Packages
 
 FOLDER = Path(__file__).parent / ".venvs"
 _INSTALL_WITHIN_S = 240
 
 
 class NotInstalled(Exception):
-    """A peer could not be installed; the message is the last thing that pip said."""
+    """A peer could not be installed; the message is the last thing that the installer said."""
 
 
 def prepared(peer: Peer) -> Contestant:
     """The peer in its environment, which is made when it is missing or meant for other versions.
 
     Raises:
-        NotInstalled: The environment cannot be made.
+        NotInstalled: The environment cannot be made, or the machine lacks a program.
     """
+    packages = VERSIONS[peer.name]
+    missing = [program for program in packages.programs if shutil.which(program) is None]
+    if missing:
+        raise NotInstalled(f"there is no program {missing[0]!r} on this machine")
     home = FOLDER / peer.name
     stamp = home / ".packages"
-    wanted = "\n".join(peer.packages)
+    wanted = "\n".join((*packages.python, *packages.node))
     if not (stamp.exists() and stamp.read_text() == wanted):
         shutil.rmtree(home, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(home)])
-        _run([str(home / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *peer.packages])
+        home.mkdir(parents=True)
+        _install(home, packages)
         stamp.write_text(wanted)
-    return peer.installed_in(home / "bin")
+    return peer.installed_in(home)
+
+
+def _install(home: Path, packages: Packages) -> None:
+    if packages.python:
+        _run([sys.executable, "-m", "venv", str(home)])
+        _run([str(home / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *packages.python])
+    if packages.node:
+        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), *packages.node])
 
 
 def _run(arguments: list[str]) -> None:

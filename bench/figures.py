@@ -24,13 +24,17 @@ class Figure:
 
 FIGURES: dict[str, Figure] = {
     "yardstick": Figure("yardstick, entries/s", more_is_better=True),
-    "publish": Figure("publish, events/s", rate=True, more_is_better=True),
+    "publish": Figure("publish in bulk, events/s", rate=True, more_is_better=True),
+    "callers": Figure("publish one by one, 100 callers, events/s", rate=True, more_is_better=True),
     "noop_1": Figure("no-op, 1 process, events/s", rate=True, more_is_better=True),
     "noop_2": Figure("no-op, 2 processes, events/s", rate=True, more_is_better=True),
+    "cores_1": Figure("cores busy with 1 process (workers and server)", 2),
+    "cores_2": Figure("cores busy with 2 processes (workers and server)", 2),
     "workflows": Figure("three-step workflows/s, 1 process", rate=True, more_is_better=True),
     "latency_p50": Figure("idle publish → start p50, ms", 2),
     "latency_p99": Figure("idle publish → start p99, ms", 2),
     "finish_p50": Figure("idle workflow start → finish p50, ms", 2),
+    "start_up": Figure("worker started → its first event starts, ms"),
     "server_us": Figure("server CPU µs/event", 1),
     "commands": Figure("commands/event", 2),
     "reads": Figure("round trips/event", 2),
@@ -39,9 +43,18 @@ FIGURES: dict[str, Figure] = {
     "workflow_commands": Figure("commands/workflow", 2),
     "workflow_worker_us": Figure("worker CPU µs/workflow", 1),
     "queued_bytes": Figure("server bytes/queued event"),
+    "id_bytes": Figure("server bytes/remembered event id"),
     "waiting_bytes": Figure("server bytes/waiting run"),
     "rss_worker": Figure("one worker process, RSS MiB"),
     "rss": Figure("all its processes, RSS MiB"),
+    "timers_s": Figure("timers due in the same second, all fired within, s", 2),
+    "timer_late": Figure("a lone timer is late by, median, ms", 1),
+    "small_server_us": Figure("backlog of 1,000: server CPU µs/event", 1),
+    "large_server_us": Figure("large backlog: server CPU µs/event", 1),
+    "crowd_server_us": Figure("many waiting runs: server CPU µs/event", 1),
+    "small_worker_us": Figure("backlog of 1,000: worker CPU µs/event", 1),
+    "large_worker_us": Figure("large backlog: worker CPU µs/event", 1),
+    "crowd_worker_us": Figure("many waiting runs: worker CPU µs/event", 1),
 }
 
 Measured = dict[str, float]

@@ -1,7 +1,13 @@
-"""What every contestant's program has in common: its command line, its payload, its paced one-at-a-time publishing.
+"""What every contestant's program has in common: its command line, its payload, its ways of publishing.
 
-A program is run as ``python -m <module> <command> <n>`` and prints one JSON object as its last line. Standard library
-only: this module is imported in the peers' environments.
+A program is started as ``<program> <command> <n>`` and prints one JSON object as its last line. A queue's commands:
+
+- ``publish``: queue n events as fast as it can, in bulk where it has that;
+- ``callers``: n events, one by one, by `CALLERS` callers at once;
+- ``latency``: n stamped events, one at a time, to an idle worker;
+- ``first``: queue one event.
+
+Standard library only: this module is imported in the peers' environments.
 """
 
 from __future__ import annotations
@@ -18,14 +24,22 @@ from pathlib import Path
 from bench.ticks import VARIABLE, tally
 
 URL_VARIABLE = "BENCH_URL"
+SPAN_VARIABLE = "BENCH_SPAN_S"
+"""How long the runs of ``publish-naps`` shall sleep, in seconds."""
 NOTE = "x" * 40  # with its stamp and the JSON around them: about 64 bytes a payload
 WARM_UP = 20
+CALLERS = 100
 _PATIENCE_S = 30.0
 
 
 def server_url() -> str:
     """Where the server of this run listens."""
     return os.environ[URL_VARIABLE]
+
+
+def server_port() -> int:
+    """Its port, on the loopback address."""
+    return int(server_url().rpartition(":")[2].partition("/")[0])
 
 
 def command() -> tuple[str, int]:
@@ -38,20 +52,52 @@ def report(**figures: object) -> None:
     print(json.dumps(figures), flush=True)
 
 
-async def publish_async(publish: Callable[[], Awaitable[object]], n: int, at_once: int = 100) -> float:
-    """Publish `n` times, `at_once` in flight; returns the seconds it took."""
+async def obey(
+    publish: Callable[[int], Awaitable[object]], publish_many: Callable[[int], Awaitable[object]] | None = None
+) -> None:
+    """Do what this program was called for, with a queue that publishes asynchronously.
+
+    Args:
+        publish: Publishes one event with this stamp (0: none).
+        publish_many: Publishes so many at once; without it `CALLERS` callers publish one by one.
+    """
+    wanted, n = command()
+    if wanted == "latency":
+        await pace_async(publish, n)
+        report()
+        return
     begun = time.perf_counter()
-    for done in range(0, n, at_once):
-        await asyncio.gather(*[publish() for _ in range(min(at_once, n - done))])
-    return time.perf_counter() - begun
+    if wanted == "publish" and publish_many is not None:
+        await publish_many(n)
+    elif wanted == "first":
+        await publish(0)
+    else:
+        await from_callers(publish, n)
+    report(seconds=time.perf_counter() - begun)
 
 
-def publish_sync(publish: Callable[[], object], n: int) -> float:
-    """Publish `n` times in a row; returns the seconds it took."""
+def obey_sync(publish: Callable[[int], object]) -> None:
+    """`obey` for a blocking client."""
+    wanted, n = command()
+    if wanted == "latency":
+        pace_sync(publish, n)
+        report()
+        return
     begun = time.perf_counter()
-    for _ in range(n):
-        publish()
-    return time.perf_counter() - begun
+    for _ in range(1 if wanted == "first" else n):
+        publish(0)
+    report(seconds=time.perf_counter() - begun)
+
+
+async def from_callers(publish: Callable[[int], Awaitable[object]], n: int) -> None:
+    """Publish `n` events from `CALLERS` callers, each waiting for its answer before the next."""
+    left = iter(range(n))
+
+    async def caller() -> None:
+        for _ in left:
+            await publish(0)
+
+    await asyncio.gather(*[caller() for _ in range(min(CALLERS, n))])
 
 
 async def pace_async(publish: Callable[[int], Awaitable[object]], n: int) -> None:

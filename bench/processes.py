@@ -74,6 +74,20 @@ class Workers:
                     leaves.append(here)
         return Cost(rss / 2**20, max(leaves) / 2**20, cpu)
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Generator[None]:
+        """Stop all of its processes, and let them go on in the end."""
+        tree = [psutil.Process(self.process.pid)]
+        tree += tree[0].children(recursive=True)
+        for process in tree:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(tree):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
     def wait_for(self, done: Callable[[], bool], within_s: float, pause_s: float = 0.01) -> None:
         """Wait for a fact.
 

@@ -18,8 +18,8 @@ from bench.contestants import Workload
 from bench.ours.contestants import OURS, ours
 from bench.ours.service import PROFILE_VARIABLE
 from bench.processes import running_workers
-from bench.scenarios import Bench, Progress
 from bench.server import running_server
+from bench.stage import Bench, Progress
 
 _WORKLOADS = {
     "noop": (Workload.NOOP, "publish", 10_000),

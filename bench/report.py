@@ -12,7 +12,19 @@ from bench.figures import FIGURES
 from bench.ours.contestants import OURS
 from bench.results import Line, Results
 
-_COMPARED = ("noop_1", "noop_2", "workflows", "latency_p50", "latency_p99", "finish_p50", "server_us", "queued_bytes")
+_COMPARED = (
+    "publish",
+    "callers",
+    "noop_1",
+    "noop_2",
+    "workflows",
+    "latency_p50",
+    "latency_p99",
+    "finish_p50",
+    "start_up",
+    "server_us",
+    "queued_bytes",
+)
 
 
 def terminal(results: Results) -> str:
@@ -40,8 +52,8 @@ def terminal(results: Results) -> str:
     return out.getvalue()
 
 
-def document(results: Results) -> str:
-    """The run as a page of the documentation."""
+def document(results: Results, chart: str) -> str:
+    """The run as a page of the documentation; `chart` is the name of the picture beside it."""
     measured = [line for line in results.lines if line.runs]
     parts = [
         "# Benchmarks",
@@ -50,7 +62,8 @@ def document(results: Results) -> str:
         f"- **Server:** {results.server}, loopback TCP, persistence"
         f" {results.persistence}.\n- **Command:** `{results.command}` on {results.begun} UTC, {results.took_s:.0f} s."
         f"\n- **Figures:** median of {results.repetitions}; in brackets the ratio to the yardstick that ran before it.",
-        _markdown(["", *(line.name for line in measured)], _document_rows(measured)),
+        f"![Ours beside the peers, and what each of them does not promise]({chart})",
+        *_tables(measured),
         "## Ours beside the best peer of the same run",
         "\n".join(f"- {sentence}" for sentence in _comparisons(results)) or "No peer was measured in this run.",
         "## How to read this",
@@ -58,14 +71,34 @@ def document(results: Results) -> str:
         "## Settings, and what is not the same",
         _markdown(
             ["", "what", "settings", "what it does not promise and we do"],
-            [[line.name, line.title, line.settings, line.lacks or "–"] for line in results.lines],
+            [[line.name, line.title, line.settings, _promises(line)] for line in results.lines],
         ),
     ]
     trouble = [f"- {line.name}: {line.trouble.splitlines()[0]}" for line in results.lines if line.trouble]
     if trouble:
-        parts += ["## Not measured", "\n".join(trouble)]
+        parts += ["## Not run, or not to the end", "\n".join(trouble)]
     parts += ["## Workloads", _workloads(results)]
     return "\n\n".join(parts) + "\n"
+
+
+def _tables(measured: list[Line]) -> list[str]:
+    """Ours with everything; the peers with what is measured of a peer, task queues and engines apart."""
+    ours = [line for line in measured if line.name in OURS]
+    peers = [line for line in measured if line.name not in OURS]
+    queues = [line for line in peers if "noop_1" in line.medians]
+    engines = [line for line in peers if "noop_1" not in line.medians]
+    found: list[str] = []
+    for title, lines in (("Ours", ours), ("Task queues", queues), ("Engines of durable workflows", engines)):
+        if lines:
+            shown = ours[:1] + lines if lines is not ours else lines
+            present = {name for line in lines for name in line.medians}
+            found += [f"## {title}", _markdown(["", *(line.name for line in shown)], _document_rows(shown, present))]
+    return found
+
+
+def _promises(line: Line) -> str:
+    lacks = ". ".join(text[:1].upper() + text[1:] for text in line.lacks)
+    return " ".join(part for part in (f"{lacks}." if lacks else "", line.note) if part) or "–"
 
 
 _READING = """\
@@ -88,13 +121,22 @@ def _workloads(results: Results) -> str:
 - *Yardstick*: `XREADGROUP COUNT 10` + `XACK` of {sizes["noop"]:,} entries, redis-py asyncio with hiredis on uvloop.
 - *No-op*: {sizes["noop"]:,} events of about 64 bytes queued first, then one (two) worker processes started; rate from
   the first to the last completion. Server CPU, commands (those that scripts call included), round trips (reads from
-  sockets), worker CPU and memory are taken from the run with one process; queued bytes before it.
+  sockets), worker CPU and memory are taken from the run with one process; queued bytes before it. *Cores busy* is the
+  processor time of workers and server for an event, times the rate.
+- *Publish one by one*: {sizes["callers"]:,} events from 100 callers in one process, each waits for its answer.
 - *Idle latency*: {sizes["latency"]:,} events, each 5–20 ms after the one before has begun; publish → start of the
   action.
-- *Three steps*: {sizes["workflows"]:,} workflows of three no-op actions in a row, each result recorded, queued first;
-  DBOS: {sizes["embedded"]:,}, called directly.  *Start → finish*: one at a time, idle; ours from publishing to the
-  result read back by the publisher, DBOS's a call inside one process.
-- *Waiting runs*: {sizes["waiting"]:,} runs at rest until an event comes, held by no worker: server memory for each."""
+- *Start-up*: one event queued, then the worker program started: until its action starts; median of {sizes["starts"]}.
+  Ours starts a service, which starts the worker.
+- *Three steps*: {sizes["workflows"]:,} workflows of three no-op actions in a row, each result recorded, queued first.
+  Engines: {sizes["engine"]:,}, driven by their own clients; their memory is that of client, worker and server, with
+  what processes share counted once.  *Start → finish*: one at a time, idle; ours from
+  publishing to the result read back by the publisher.
+- *Waiting runs*: {sizes["waiting"]:,} runs at rest until an event comes, held by no worker: server memory for each.
+- *Timers*: {sizes["timers"]:,} runs sleep until the same instant, held by no worker: from that instant until all have
+  ended. A lone one sleeps 0.3 s: from when it is due to the start of an action.
+- *As work grows*: processor time for an event at the head of a backlog of {sizes["backlog"]:,}, beside one of at most
+  1,000; and that again while {sizes["crowd"]:,} runs wait. Measured once."""
 
 
 def _rows(lines: Iterable[Line]) -> list[tuple[str, str]]:
@@ -110,8 +152,10 @@ def _cell(line: Line, name: str) -> str:
     return FIGURES[name].written(value) + (f" ({ratio:.2f})" if ratio is not None else "")
 
 
-def _document_rows(lines: list[Line]) -> list[list[str]]:
-    rows = [[title, *(_cell(line, name) for line in lines)] for name, title in _rows(lines)]
+def _document_rows(lines: list[Line], present: set[str]) -> list[list[str]]:
+    rows = [[title, *(_cell(line, name) for line in lines)] for name, title in _rows(lines) if name in present]
+    if "noop_1" not in present:
+        return rows
     spread = [f"{low:,.0f}–{high:,.0f}" if high else "–" for low, high in map(_noop_spread, lines)]
     return [*rows, ["spread of no-op, 1 process", *spread]]
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from bench.figures import FIGURES, Measured, median_of, spread_of
 from bench.machine import Machine
 
@@ -21,9 +23,11 @@ class Line:
     name: str
     title: str
     settings: str
-    lacks: str
+    lacks: tuple[str, ...] = ()
+    note: str = ""
     runs: list[Measured] = field(default_factory=list[Measured])
     trouble: str = ""
+    """Why it was not run, or not to the end."""
 
     @property
     def medians(self) -> Measured:
@@ -71,6 +75,16 @@ class Results:
             return None
         choose = max if FIGURES[figure].more_is_better else min
         return choose(found, key=lambda pair: pair[1])
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read a saved run.
+
+        Raises:
+            OSError: The file cannot be read.
+            msgspec.ValidationError: It is none, or of another version of the harness.
+        """
+        return msgspec.json.decode(path.read_bytes(), type=cls)
 
     def save(self) -> Path:
         """Write it beside the earlier ones."""

@@ -1,7 +1,8 @@
-"""The app that is measured: workflows that do nothing, at three sizes, and one that waits."""
+"""The app that is measured: workflows that do nothing, at three sizes, one that waits, one that sleeps."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from bench.ticks import tick
@@ -54,6 +55,16 @@ class Delivered:
     number: str
 
 
+@app.event("bench.nap")
+@dataclass(frozen=True, slots=True)
+class Nap:
+    """Starts a run that sleeps until `due`, seconds since 1970; `at` is that instant by the monotonic clock in ns, or 0
+    if nobody wants to know when it woke."""
+
+    due: float
+    at: int
+
+
 @app.action
 async def begin(at: int) -> None:
     """Note that an action has begun."""
@@ -87,3 +98,11 @@ async def three_steps(event: Steps) -> int:
 async def delivery(parcel: Parcel) -> None:
     """Wait until somebody says that it has arrived."""
     await wf.wait_for(Delivered)
+
+
+@app.workflow(on=Nap)
+async def nap(event: Nap) -> None:
+    """Sleep, and say when that was over."""
+    await asyncio.sleep(event.due - asyncio.get_running_loop().time())
+    if event.at:
+        await begin(event.at)

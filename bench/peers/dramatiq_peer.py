@@ -8,7 +8,7 @@ from __future__ import annotations
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from bench.load import NOTE, command, pace_sync, publish_sync, report, server_url
+from bench.load import NOTE, obey_sync, server_url
 from bench.ticks import tick
 
 broker = RedisBroker(url=server_url())
@@ -21,15 +21,5 @@ def noop(at: int, note: str) -> None:
     tick(at)
 
 
-def main() -> None:
-    """``publish N``: queue N messages.  ``latency N``: one at a time to an idle worker."""
-    wanted, n = command()
-    if wanted == "publish":
-        report(seconds=publish_sync(lambda: noop.send(0, NOTE), n))
-    else:
-        pace_sync(lambda at: noop.send(at, NOTE), n)
-        report()
-
-
 if __name__ == "__main__":
-    main()
+    obey_sync(lambda at: noop.send(at, NOTE))

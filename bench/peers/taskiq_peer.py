@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
+import uvloop
 from taskiq.serializers import ORJSONSerializer
 from taskiq_redis import RedisStreamBroker
 
-from bench.load import NOTE, command, pace_async, publish_async, report, server_url
+from bench.load import NOTE, obey, server_url
 from bench.ticks import tick
 
 broker = RedisStreamBroker(url=server_url(), consumer_id="0", xread_count=100).with_serializer(ORJSONSerializer())
@@ -23,16 +22,11 @@ async def noop(at: int, note: str) -> None:
 
 
 async def main() -> None:
-    """``publish N``: queue N tasks.  ``latency N``: one at a time to an idle worker."""
-    wanted, n = command()
+    """Publish as told."""
     await broker.startup()
-    if wanted == "publish":
-        report(seconds=await publish_async(lambda: noop.kiq(0, NOTE), n))
-    else:
-        await pace_async(lambda at: noop.kiq(at, NOTE), n)
-        report()
+    await obey(lambda at: noop.kiq(at, NOTE))
     await broker.shutdown()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())
