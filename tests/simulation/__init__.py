@@ -1,6 +1,7 @@
-"""Seeded simulation of the store's protocol: workers, producers, an operator and faults around the memory model.
+"""Seeded simulation of the store's protocol: workers, producers, an operator and faults, in virtual time.
 
-Virtual time, one thread, no I/O; the same seed gives the same trace. Read `world.py` first, then `specification.py`,
-which predicts the fate of every event without asking the machine.
-Replay one seed: ``python -m tests.simulation SEED -v``.
+One thread; the same seed gives the same trace. Level 1 has the memory machine at its centre and no I/O. Level 2 lets a
+real server take every step beside the machine, by the real scripts, and demands the same answers. Read `world.py`
+first, then `specification.py`, which predicts the fate of every event without asking anybody, then `real_server.py`.
+Replay one seed: ``python -m tests.simulation --seed N [--level 2] [--dense] [-v] [--shrink]``.
 """

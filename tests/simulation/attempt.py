@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tests.simulation.kernel import Kernel
-from tests.simulation.programs import UNDO, Demand, Record, Wait, decode, demand, encode
+from tests.simulation.programs import ANSWER, UNDO, Demand, Record, Wait, Wish, decode, demand, encode
 from tests.simulation.server import UNANSWERED, Answer, Server
 from workflow_worker.model.event import Event, Mail
 from workflow_worker.model.ids import CommitId, RunRef, SessionId
 from workflow_worker.model.run import RunStatus
-from workflow_worker.store.transitions import REJECT_START, Commit, CommitOutcome, LeasedRun, Loaded, Mode
+from workflow_worker.store.transitions import REJECT_START, Commit, CommitOutcome, Emit, LeasedRun, Loaded, Mode
 
 BAD = b'"bad"'
 """Data that does not fit its declared class."""
@@ -145,6 +145,8 @@ class Attempt:
             return self._finish_step()
         if wants.end is not None:
             return self._commit(Mode.END, RunStatus(wants.end))
+        if wants.round is not None:
+            return self._begin_round(wants.round)
         dirty = bool(self.fresh or self.taken or self.mail_wanted) or wants.waits != self.waits
         if wants.step is not None:
             if dirty:
@@ -223,18 +225,28 @@ class Attempt:
             self._commit(Mode.KEEP, RunStatus.RUNNING)
 
     # ---- commits
-    def _commit(self, mode: Mode, status: RunStatus, wake: int | None = None) -> None:
+    def _begin_round(self, number: int) -> None:
+        """Continue as new: the new history begins with the mail of this commit and the number of the round."""
+        carried = [record for record in self.fresh if record[0] == "mail"]
+        self._commit(Mode.KEEP, RunStatus.RUNNING, begins=[*carried, ("round", number)])
+
+    def _commit(
+        self, mode: Mode, status: RunStatus, *, wake: int | None = None, begins: list[Record] | None = None
+    ) -> None:
+        """`begins` is what a new history begins with, where this commit begins one."""
         before = demand(self.ref, self.subject, self.records)
         wants = self._wants()
         forgetful = self.kernel.chance(0.1)  # emits all anew, as after a retry from an earlier step
         waits = self.waits if mode is Mode.END else wants.waits
+        cid = self.worker.next_commit_id()
+        restart = None if begins is None else Mail("round", Event(f"{self.ref}~{cid}", "r", self.subject, b'"ok"'))
         commit = Commit(
             ref=self.ref,
             session=self.worker.session,
             token=self.token,
             base=self.cid,
-            cid=self.worker.next_commit_id(),
-            records=tuple(encode(record) for record in self.fresh),
+            cid=cid,
+            records=tuple(map(encode, self.fresh if begins is None else begins)),
             status=status,
             mode=mode,
             taken=len(self.taken),
@@ -242,14 +254,18 @@ class Attempt:
             rejects=tuple(self.rejects),
             waits_added=tuple(sorted(waits - self.waits)),
             waits_removed=tuple(sorted(self.waits - waits)),
-            emits=tuple(
-                (number, Event("", kind, self.subject, b'"ok"'))
-                for number, kind in wants.emits[0 if forgetful else len(before.emits) :]
-            ),
+            emits=tuple(map(self._emit, wants.emits[0 if forgetful else len(before.emits) :])),
             wake=wake,
+            restart=restart,
+            began_at=None if restart is None or self.kernel.chance(0.5) else self.worker.server.now(),
         )
         self.state, self.mail_wanted = "committing", False
         self.worker.submit(self, commit)
+
+    def _emit(self, wish: Wish) -> Emit:
+        workflow, run = wish.to or (None, None)
+        subject = None if wish.type == ANSWER and wish.delay else self.subject
+        return Emit(wish.number, Event("", wish.type, subject, b'"ok"'), workflow, run, wish.delay)
 
     def answered(self, commit: Commit, outcome: CommitOutcome) -> None:
         """What the store said of this attempt's commit."""
@@ -284,7 +300,11 @@ class Attempt:
         return self.go()
 
     def _accepted(self, commit: Commit) -> None:
-        self.records = self.records + self.fresh
+        if commit.restart is None:
+            self.records = self.records + self.fresh
+        else:
+            self.records = list(map(decode, commit.records))
+            self.kernel.counts["rounds"] += 1
         self.fresh, self.taken, self.rejects = [], [], []
         self.waits = (self.waits | set(commit.waits_added)) - set(commit.waits_removed)
         self.cid = commit.cid

@@ -9,12 +9,16 @@ from tests.simulation.worker import Worker
 
 
 class Faults:
-    """Injects faults until `until`; `dense` means many failovers."""
+    """Injects faults until `until`; `dense` means many failovers. Those that `spared` names by number do not happen."""
 
-    def __init__(self, server: Server, workers: Sequence[Worker], until: int, *, dense: bool) -> None:
+    def __init__(
+        self, server: Server, workers: Sequence[Worker], until: int, *, dense: bool, spared: frozenset[int]
+    ) -> None:
         self.server = server
         self.kernel = server.kernel
         self.workers = workers
+        self.planned: list[tuple[int, str]] = []
+        self._spared = spared
         self._faults: dict[str, Callable[[Worker], None]] = {
             "kill": Worker.kill,
             "pause": self._pause,
@@ -24,6 +28,7 @@ class Faults:
             "outage": self._outage,
             "clock": self._jump,
             "failover": self._fail_over,
+            "memory": self._fill,
         }
         names = [*self._faults, *(["failover"] * 5 if dense else [])]
         when = 300
@@ -32,8 +37,11 @@ class Faults:
             self._plan(when, self.kernel.random.choice(names))
 
     def _plan(self, when: int, name: str) -> None:
+        number = len(self.planned)
+        self.planned.append((when, name))
+
         def strike() -> None:
-            if not self.server.quiet:
+            if not self.server.quiet and number not in self._spared:
                 self.kernel.counts["fault " + name] += 1
                 self.kernel.note("fault", name)
                 self._faults[name](self.kernel.random.choice(self.workers))
@@ -49,6 +57,12 @@ class Faults:
     def _outage(self, worker: Worker) -> None:
         del worker
         self.server.down_until = self.kernel.now + self.kernel.between(50, 1_200)
+
+    def _fill(self, worker: Worker) -> None:
+        """Memory gets scarce for a while; a tick must see it before anybody knows."""
+        del worker
+        self.server.fill(self.kernel.random.choice([60, 90, 99]))
+        self.kernel.after(self.kernel.between(100, 800), lambda: self.server.fill(10))
 
     def _jump(self, worker: Worker) -> None:
         del worker

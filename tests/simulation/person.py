@@ -33,6 +33,10 @@ class Person:
                 self._dead("redrive")
             case "drop" if self.kernel.chance(0.2):
                 self._dead("drop")
+            case "drop" if self.kernel.chance(0.3):
+                reason = choice(["undeclared", "rejected", "no such run", "unclaimed"])
+                before = choice([None, self.server.now() - self.kernel.between(0, 1_000)])
+                self._call("drop_letters", reason, choice([None, "ev", "b"]), before, self.kernel.between(1, 5), "ann")
             case _:
                 return
 

@@ -9,8 +9,14 @@ from tests.simulation.server import UNANSWERED, Server
 from workflow_worker.model.event import Event
 from workflow_worker.store.transitions import Publish
 
-TYPES = ("a", "b", "b", "c", "ac", "ev", "ev", "ev", "ev", "late", "z", "once", "pre.x.y", "pre.mail.x", "free")
-ODD_TYPES = ("undeclared", "pre", "", "wf.cancel", "p", "p")
+TYPES = (
+    *("a", "b", "b", "c", "c", "ac", "late", "z", "once", "free", "h", "k", "r"),
+    *("ev", "ev", "ev", "ev", "ev", "pre.x.y", "pre.mail.x"),
+)
+NAME_NO_RUN = ("ev", "b", "once", "r", "pre.mail.x")
+"""Types of which no run takes its name from the event."""
+
+ODD_TYPES = ("undeclared", "pre", "", "wf.cancel", "ww.done", "ww.done", "p", "p")
 
 
 class Producer:
@@ -42,7 +48,7 @@ class Producer:
         subject = None if kind == "free" or kernel.chance(0.02) else f"s{kernel.between(0, SUBJECTS - 1)}"
         data = BAD if kernel.chance(0.03) else b'"ok"'
         event = Event(f"e{self.number}-{self.sent}", kind, subject, data)
-        address = ("B", f"s{kernel.between(0, SUBJECTS - 1)}") if kernel.chance(0.05) else None
+        address = (choice("BR"), f"s{kernel.between(0, SUBJECTS - 1)}") if kernel.chance(0.05) else None
         workflow, run = address or (None, None)
         way = choice(["publish", "publish", "delayed", "bare", "bare twice", "both", "no id"])
         if way in ("publish", "delayed", "both"):
@@ -51,7 +57,8 @@ class Producer:
             later = choice([0, kernel.between(1, 1_500)]) if way == "both" else 0
             kernel.after(later, lambda: self._send("publish", ((publish,),), repeat=True))
         if way in ("bare", "bare twice", "both", "no id"):
-            fields = bare_fields(event, address, with_id=way != "no id")
+            nameless = way == "no id" and (self.server.ids_name_runs or kind in NAME_NO_RUN)
+            fields = bare_fields(event, address, with_id=not nameless)
             self._send("add", (fields,), repeat=way != "no id")
             if way == "bare twice":
                 kernel.after(choice([0, kernel.between(1, 1_500)]), lambda: self._send("add", (fields,), repeat=True))

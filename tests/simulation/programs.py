@@ -1,7 +1,7 @@
 """The simulated workflows: pure functions from what is recorded to what must happen next.
 
 Records are tuples here: ``("mail", entry, type, subject)``, ``("step", number, at)``, ``("timer",)``,
-``("fail", step)`` and ``("resumed",)``.
+``("fail", step)``, ``("resumed",)`` and ``("round", number)``, with which a history begins that continues another.
 """
 
 from __future__ import annotations
@@ -35,18 +35,32 @@ def decode(raw: bytes) -> Record:
     return _DECODER.decode(raw)
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A follow-up event, perhaps for one run alone, perhaps later."""
+
+    number: int
+    type: str
+    to: tuple[str, str] | None = None
+    delay: int = 0
+
+
 @dataclass(slots=True)
 class Demand:
-    """What a run wants with these records: one step, or mail and a wake, or its end. `emits` are (number, type)."""
+    """What a run wants with these records: one step, or mail and a wake, or another round, or its end."""
 
     step: int | None = None
     waits: set[Wait] = field(default_factory=set[Wait])
     wake: int | None = None
     end: str | None = None
-    emits: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    round: int | None = None
+    emits: list[Wish] = field(default_factory=list[Wish])
 
 
-LAST_STEP = {"A": 1, "B": 2, "C": 2, "D": 1, "P": 1, "Z": 1}
+ANSWER = "ww.done"
+"""What a child tells its parent: a type that nobody declares."""
+
+LAST_STEP = {"A": 1, "B": 2, "C": 2, "D": 1, "P": 1, "Z": 1, "H": 2, "K": 1, "R": 1}
 
 ROUTES = {
     "a": Route(True, (StartRoute("A", 1),)),
@@ -62,6 +76,9 @@ ROUTES = {
     "ev": Route(True),
     "p": Route(True, (StartRoute("P", 1),)),
     "z": Route(True, (StartRoute("Z", 1),)),
+    "h": Route(True, (StartRoute("H", 1, ("=h-", "id")),)),
+    "k": Route(True, (StartRoute("K", 1),)),
+    "r": Route(True, (StartRoute("R", 1, ("subject",), restart=True),)),
 }
 """What the first release declares."""
 
@@ -69,78 +86,132 @@ LATER_ROUTES = {**ROUTES, "late": Route(True, (StartRoute("A", 1),)), "a": Route
 """What the second release declares."""
 
 
-def demand(ref: RunRef, subject: str | None, records: list[Record]) -> Demand:
-    """What the workflow of this run asks for after these records."""
-    kind = ref.partition(":")[0]
-    steps: dict[int, int] = {}
+@dataclass(slots=True)
+class Seen:
+    """What stands in a history, as far as a workflow asks."""
+
+    steps: dict[int, int] = field(default_factory=dict[int, int])
     own: int = 0
     other: int = 0
-    cancelled = timer = False
+    rounds: int = 0
+    timer: bool = False
+    answered: bool = False
+    cancelled: bool = False
+
+
+def read(records: list[Record], last: int, subject: str | None, elsewhere: str) -> Seen:
+    """Read a history; a cancel request behind the `last` step comes too late."""
+    seen = Seen()
+    for record in records:
+        match record:
+            case ("step", int(number), int(at)):
+                seen.steps[number] = at
+            case ("round", int(number)):
+                seen.rounds = number
+            case ("timer",):
+                seen.timer = True
+            case ("mail", _, kind, about):
+                seen.cancelled = seen.cancelled or (kind == CANCEL_TYPE and last not in seen.steps)
+                seen.answered = seen.answered or kind == ANSWER
+                seen.own += kind == "ev" and about == subject
+                seen.other += kind == "ev" and about == elsewhere
+            case _:
+                continue
+    return seen
+
+
+def demand(ref: RunRef, subject: str | None, records: list[Record]) -> Demand:
+    """What the workflow of this run asks for after these records."""
+    kind, _, run_id = ref.partition(":")
     mark = zlib.crc32(ref.encode())
     elsewhere = f"s{mark % SUBJECTS}"
-    last = LAST_STEP[kind]
-    for record in records:
-        word = record[0]
-        if word == "step" and isinstance(record[1], int) and isinstance(record[2], int):
-            steps[record[1]] = record[2]
-        elif word == "timer":
-            timer = True
-        elif word == "mail":
-            cancelled = cancelled or (record[2] == CANCEL_TYPE and last not in steps)
-            own += record[2] == "ev" and record[3] == subject
-            other += record[2] == "ev" and record[3] == elsewhere
-    wants = Demand()
-    if kind == "B" and 1 in steps:
-        wants.emits.append((1, "G"))
-    if cancelled:
-        if UNDO in steps:
+    seen, wants = read(records, LAST_STEP[kind], subject, elsewhere), Demand()
+    if kind == "B" and 1 in seen.steps:
+        wants.emits.append(Wish(1, "G"))
+    if kind == "H" and 1 in seen.steps:
+        wants.emits.append(Wish(1, "k", ("K", run_id), 60 * (mark % 2)))
+    if seen.cancelled:
+        if UNDO in seen.steps:
             wants.end = "cancelled"
         else:
             wants.step = UNDO
-    elif kind in "ADPZ":
-        _simple(kind, steps, wants)
-    elif kind == "B":
-        _collect(steps, own, timer, 200 + mark % 1_500, wants)
-    else:
-        _listen(steps, other, timer, mark, elsewhere, wants)
+        return wants
+    match kind:
+        case "B":
+            _collect(seen, 200 + mark % 1_500, wants)
+        case "C":
+            _listen(seen, mark, elsewhere, wants)
+        case "H":
+            _ask(seen, 500 + mark % 900, wants)
+        case "R":
+            _go_round(seen, 1 + mark % 3, wants)
+        case "K":
+            _simple(seen, Wish(1, ANSWER, ("H", run_id), mark % 3 * 90), wants)
+        case "D":
+            _simple(seen, Wish(1, "G"), wants)
+        case _:
+            _simple(seen, None, wants)
     return wants
 
 
-def _simple(kind: str, steps: dict[int, int], wants: Demand) -> None:
-    """One step; ``D`` emits at its end."""
-    if 1 not in steps:
+def _simple(seen: Seen, emit: Wish | None, wants: Demand) -> None:
+    """One step, and perhaps an emit at the end."""
+    if 1 not in seen.steps:
         wants.step = 1
         return
     wants.end = "completed"
-    if kind == "D":
-        wants.emits.append((1, "G"))
+    if emit is not None:
+        wants.emits.append(emit)
 
 
-def _collect(steps: dict[int, int], own: int, timer: bool, span: int, wants: Demand) -> None:
+def _collect(seen: Seen, span: int, wants: Demand) -> None:
     """A step and an emit, then two events of the own subject or a timer, then a step and another emit."""
-    if 1 not in steps:
+    if 1 not in seen.steps:
         wants.step = 1
-    elif own < 2 and not timer:
-        wants.wake = steps[1] + span
-    elif 2 not in steps:
+    elif seen.own < 2 and not seen.timer:
+        wants.wake = seen.steps[1] + span
+    elif 2 not in seen.steps:
         wants.step = 2
     else:
         wants.end = "completed"
-        wants.emits.append((2, "F"))
+        wants.emits.append(Wish(2, "F"))
 
 
-def _listen(steps: dict[int, int], other: int, timer: bool, mark: int, elsewhere: str, wants: Demand) -> None:
+def _listen(seen: Seen, mark: int, elsewhere: str, wants: Demand) -> None:
     """A step (half of the runs wait already meanwhile), then an event of another subject or a timer, then a step."""
-    early = bool(mark % 2)
-    if 1 not in steps:
+    if 1 not in seen.steps:
         wants.step = 1
-        if early:
+        if mark % 2:
             wants.waits = {("ev", elsewhere)}
-    elif not other and not timer:
-        wants.wake = steps[1] + 300 + mark % 2_000
+    elif not seen.other and not seen.timer:
+        wants.wake = seen.steps[1] + 300 + mark % 2_000
         wants.waits = {("ev", elsewhere)}
-    elif 2 not in steps:
+    elif 2 not in seen.steps:
         wants.step = 2
+    else:
+        wants.end = "completed"
+
+
+def _ask(seen: Seen, span: int, wants: Demand) -> None:
+    """A step, a child, then its answer or a timer, then a step."""
+    if 1 not in seen.steps:
+        wants.step = 1
+    elif not seen.answered and not seen.timer:
+        wants.wake = seen.steps[1] + span
+    elif 2 not in seen.steps:
+        wants.step = 2
+    else:
+        wants.end = "completed"
+
+
+def _go_round(seen: Seen, rounds: int, wants: Demand) -> None:
+    """A step and an emit, again and again, each time with a history of its own."""
+    if 1 not in seen.steps:
+        wants.step = 1
+        return
+    wants.emits.append(Wish(1, "G"))
+    if seen.rounds < rounds:
+        wants.round = seen.rounds + 1
     else:
         wants.end = "completed"
 

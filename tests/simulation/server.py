@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tests.simulation.kernel import Kernel, require
@@ -25,13 +27,18 @@ from workflow_worker.store.memory.machine.facts import (
     Unclaimed,
     Work,
 )
-from workflow_worker.store.memory.machine.state import Partition, parse_id
+from workflow_worker.store.memory.machine.state import DeadEntry, Partition, parse_id
 from workflow_worker.store.transitions import POISON_ERROR, Ingested, Limits, Renewed
 
 EPOCH = 1_000_000_000
 """The server's clock at the beginning."""
 
 CHECK_EVERY = 11
+"""Transitions between two looks at the whole state."""
+
+CALLS_KEPT = 30
+"""How many of the last calls are told with a violation."""
+
 TIMEOUT = 120
 """How long a caller waits for an answer."""
 
@@ -41,6 +48,19 @@ UNANSWERED = object()
 Answer = Callable[[object], None]
 
 
+class Lost(Exception):
+    """A real server was not reached, or its answer did not come; what it did, the machine has done too."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a failover goes back to. `keys` are a real server's, serialised by itself."""
+
+    state: bytes
+    book: bytes
+    keys: tuple[tuple[bytes, bytes], ...] = ()
+
+
 def _ignore(outcome: object) -> None:
     """For callers that do not wait for an answer."""
     del outcome
@@ -48,6 +68,10 @@ def _ignore(outcome: object) -> None:
 
 class Server:
     """Performs transitions, tells the specification, and can be rolled back to a snapshot (a failover)."""
+
+    check_every = CHECK_EVERY
+    ids_name_runs = True
+    """Whether runs may be named by the ids of entries."""
 
     def __init__(self, kernel: Kernel, limits: Limits, off: frozenset[str], *, aimed: bool) -> None:
         self.kernel = kernel
@@ -60,12 +84,18 @@ class Server:
         self.quiet = False
         self.loss = kernel.random.choice([0.0, 0.01, 0.03, 0.06])
         self._aimed = aimed
-        self._aim: tuple[int, tuple[bytes, bytes]] | None = None
+        self._aim: tuple[int, Snapshot] | None = None
         self._transitions = 0
+        self.answer_lost = False
+        self.last_calls: deque[tuple[int, str, tuple[Any, ...], object]] = deque(maxlen=CALLS_KEPT)
 
     def now(self) -> int:
         """The server's clock in milliseconds: what it says may jump."""
         return EPOCH + self.kernel.now + self.offset
+
+    def fill(self, percent: int | None) -> None:
+        """Let the server's memory be used up to so much."""
+        self.partition.memory = percent
 
     def shift(self, milliseconds: int) -> None:
         """Let the clock jump."""
@@ -85,7 +115,10 @@ class Server:
         def arrive(*, late: bool = False) -> None:
             if self.down_until > kernel.now:
                 return None if late else unanswered()
-            outcome = self.perform(verb, arguments)
+            try:
+                outcome = self.perform(verb, arguments)
+            except Lost:
+                return None if late else unanswered()
             if late:
                 return None
             if self.loss / 3 <= luck < self.loss * 2 / 3:
@@ -109,20 +142,30 @@ class Server:
         self._transitions += 1
         if self._aimed and not self.quiet and verb == "ingest" and self.kernel.chance(0.04):
             self._aim = (self.kernel.now, self.snapshot())
-        if verb == "redrive":
-            self._redriven(str(arguments[0]))
+        letter = self._letter(str(arguments[0])) if verb == "redrive" else None
         repeated = self.specification.repeated(arguments[0]) if verb == "commit" else set[CommitId]()
-        outcome: Any = apply(self.partition, verb, arguments, self.now())
+        self.last_calls.append((self.kernel.now, verb, arguments, "?"))
+        outcome: Any = self.transition(verb, arguments)
+        lost, self.answer_lost = self.answer_lost, False
+        self.last_calls[-1] = (self.kernel.now, verb, arguments, outcome)
+        if letter is not None:
+            self.specification.redriven(letter)
         self.kernel.counts[verb] += 1
         self.kernel.note(verb, arguments, "->", outcome)
         self._judge(verb, arguments, outcome)
         self.specification.after(verb, self.partition.state.runs)
         for commit, answer in zip(arguments[0], outcome, strict=True) if repeated else ():
             require(answer.word == "again" or commit.cid not in repeated, "R2: repeated, but", answer, commit)
-        if self._transitions % CHECK_EVERY == 0:
+        if self._transitions % self.check_every == 0:
             self.check()
         self._strike(verb, outcome)
+        if lost:
+            raise Lost
         return outcome
+
+    def transition(self, verb: str, arguments: tuple[Any, ...]) -> Any:
+        """What the store makes of it, now."""
+        return apply(self.partition, verb, arguments, self.now())
 
     def _judge(self, verb: str, arguments: tuple[Any, ...], outcome: Any) -> None:
         """Tell the specification what the facts do not: who asked for what, and how often."""
@@ -137,7 +180,8 @@ class Server:
                 judge.opened(arguments[0])
             case "publish":
                 for item, published in zip(arguments[0], outcome, strict=True):
-                    if not published.duplicate:
+                    counts["publishes full"] += published.full
+                    if not published.duplicate and not published.full:
                         judge.published(item.event.id)
             case "register":
                 judge.registered(arguments[0])
@@ -150,10 +194,9 @@ class Server:
             case _:
                 return
 
-    def _redriven(self, dead_id: str) -> None:
+    def _letter(self, dead_id: str) -> DeadEntry | None:
         letter = self.partition.state.dead.get(parse_id(dead_id))
-        if letter is not None and letter.redriven_at is None:
-            self.specification.redriven(letter)
+        return letter if letter is not None and letter.redriven_at is None else None
 
     def _hear(self, fact: MachineFact) -> None:
         judge = self.specification
@@ -191,16 +234,20 @@ class Server:
         early = {subject: [kept.entry.id for kept in entries] for subject, entries in state.early.items()}
         self.specification.compare(state.runs, early)
 
-    # ---- failovers
-    def snapshot(self) -> tuple[bytes, bytes]:
-        """Machine and specification as they are now."""
-        return pickle.dumps(self.partition.state, -1), self.specification.snapshot()
+    def look_closely(self) -> None:
+        """At the end: all that can be checked, however long it takes."""
+        self.check()
 
-    def restore(self, saved: tuple[bytes, bytes]) -> None:
+    # ---- failovers
+    def snapshot(self) -> Snapshot:
+        """Machine and specification as they are now."""
+        return Snapshot(pickle.dumps(self.partition.state, -1), self.specification.snapshot())
+
+    def restore(self, saved: Snapshot) -> None:
         """A failover: everything since the snapshot is lost, acknowledged or not."""
         self.kernel.counts["failovers"] += 1
-        self.partition.state = pickle.loads(saved[0])
-        self.specification.restore(saved[1])
+        self.partition.state = pickle.loads(saved.state)
+        self.specification.restore(saved.book)
         self.kernel.note("failover")
 
     def _strike(self, verb: str, outcome: Any) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from tests.simulation.kernel import require
 from tests.simulation.programs import decode, judge
-from workflow_worker.model.ids import CommitId, RunRef, SessionId
+from tests.simulation.reading import Text, field_of, find_route, find_targets, id_of, is_ours, public_parts, text_of
+from workflow_worker.model.ids import ENVELOPE_BYTES, CommitId, RunRef, SessionId
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.memory.machine.entries import Entry
 from workflow_worker.store.memory.machine.facts import Fate
@@ -26,11 +27,8 @@ from workflow_worker.store.transitions import (
     Route,
     SessionLost,
     Stale,
-    StartRoute,
     Unregistered,
 )
-
-Text = dict[str, str]
 
 
 @dataclass
@@ -100,12 +98,13 @@ class Specification:
     # ---- routing
     def judge_fate(self, fate: Fate, now: int) -> None:
         """Compare what ingest did with what it had to do, then write it down."""
-        text = _text(fate.entry)
+        text = text_of(fate.entry)
         word, plan = self._predict(fate.entry, text)
         if fate.reason.startswith("quarantined"):
             word, plan = "duplicate" if self._was_seen(fate.entry, text) else "dead", {}
         self.book.fates[fate.word] += 1
-        require(fate.word == word, "fate of", fate.entry, "is", fate.word, fate.reason, "instead of", word)
+        found = "dropped" if fate.reason.startswith("dropped") else fate.word
+        require(found == word, "fate of", fate.entry, "is", fate.word, fate.reason, "instead of", word)
         require(plan == fate.got, "recipients of", fate.entry, "are", fate.got, "instead of", plan)
         event_id = None if text is None else text.get("id") or None
         if event_id is not None and text is not None:
@@ -124,13 +123,19 @@ class Specification:
         book = self.book
         if self._was_seen(entry, text):
             return "duplicate", {}
-        bad = text is None or sum(len(part) for part in _public(entry)) > self.limits.max_event_bytes
+        size, most = sum(len(part) for part in public_parts(entry)), self.limits.max_event_bytes
+        bad = text is None or size > most + ENVELOPE_BYTES or len(text.get("data", "").encode()) > most
         if bad or text is None or not text.get("type") or text["type"].startswith("wf."):
+            return "dead", {}
+        sent = text.get("via") == "emit" or " " in text.get("via", "")
+        if text["type"].startswith("ww.") and not sent:
             return "dead", {}
         if bool(text.get("workflow")) != bool(text.get("run")):
             return "dead", {}
-        route = _route(book.routes, text["type"])
+        route = find_route(book.routes, text["type"])
         subject = text.get("subject") or None
+        if text["type"].startswith("ww.") and text.get("run"):
+            route = Route(False)
         if route is None or (subject is None and route.needs_subject):
             return "dead", {}
         alone = text.get("via", "").partition(" ")
@@ -139,7 +144,7 @@ class Specification:
         return self._predict_all(entry, text, route)
 
     def _was_seen(self, entry: Entry, text: Text | None) -> bool:
-        return _id_of(entry, text) in self.book.seen and not _via(entry)
+        return id_of(entry, text) in self.book.seen and not is_ours(entry)
 
     def _predict_copy(
         self, entry: Entry, text: Text, route: Route, ref: RunRef, may_start: bool
@@ -153,11 +158,11 @@ class Specification:
 
     def _predict_all(self, entry: Entry, text: Text, route: Route) -> tuple[str, dict[RunRef, tuple[str, ...]]]:
         book, subject, plan, was = self.book, text.get("subject") or None, dict[RunRef, tuple[str, ...]](), False
-        for start, ref in _targets(entry, text, route):
+        for start, ref in find_targets(entry, text, route):
             if ref in book.live:
                 plan[ref] = self._copy(ref, entry)
             elif start is None:
-                return "dead", {}
+                return ("dropped" if text["type"].startswith("ww.") else "dead"), {}
             elif ref not in book.ended or start.restart or book.ended[ref]:
                 plan[ref] = self._birth(ref, entry, text)
             else:
@@ -175,7 +180,9 @@ class Specification:
         return "early", {}
 
     def _copy(self, ref: RunRef, entry: Entry) -> tuple[str, ...]:
-        return (entry.id,) if self.book.live[ref].waiting < self.limits.mailbox_cap else ()
+        """A copy is refused at the cap, but for what another run answers."""
+        answer = (field_of(entry.fields, b"type")).startswith("ww.")
+        return (entry.id,) if answer or self.book.live[ref].waiting < self.limits.mailbox_cap else ()
 
     def _birth(self, ref: RunRef, entry: Entry, text: Text) -> tuple[str, ...]:
         early = self.book.early.get(text.get("subject", ""), ())
@@ -207,8 +214,8 @@ class Specification:
         """Whether the event went to a run by its own name: such an event is not kept for others."""
         if " " in text.get("via", "") or text.get("run"):
             return True
-        route = _route(self.book.routes, text["type"])
-        return route is not None and bool(_targets(entry, text, route))
+        route = find_route(self.book.routes, text["type"])
+        return route is not None and bool(find_targets(entry, text, route))
 
     def _due(self, ref: RunRef, entry: str, event_id: str | None) -> None:
         run = self.book.live[ref]
@@ -231,7 +238,7 @@ class Specification:
 
     def redriven(self, letter: DeadEntry) -> None:
         """A person sends an event again whose fate was decided before: it may be accepted once more."""
-        event_id = _field(letter.fields, b"id")
+        event_id = field_of(letter.fields, b"id")
         if not event_id:
             return
         if letter.run is not None or letter.reason == "unclaimed" or letter.reason.startswith("quarantined"):
@@ -246,6 +253,10 @@ class Specification:
 
     # ---- sessions and repeats
     def opened(self, session: SessionId) -> None:
+        """A request to open that comes late brings a closed session back, with nothing known of its numbers: what it
+        leases by other late requests is nobody's, and is reaped."""
+        if session not in self.book.sessions:
+            self.book.numbers.pop(session, None)
         self.book.sessions.add(session)
 
     def session_ended(self, session: SessionId) -> None:
@@ -260,6 +271,9 @@ class Specification:
             case Ingested(again=False):
                 require(request.session in self.book.sessions, "work for a lost session:", request)
                 require(request.number > last, "ingest done again:", request)
+                told = outcome.fates
+                sum_told = told.routed + told.early + told.duplicate + told.dead
+                require(sum_told == outcome.read, "fates told:", told, "of entries read:", outcome.read)
                 self.book.numbers[request.session] = request.number
             case Ingested():
                 require(request.number == last, "again, but never answered:", request)
@@ -322,8 +336,11 @@ class Specification:
         require(recorded == [entry for entry in taken if entry not in rejected], "B: recorded", recorded, item)
         run.due = [entry for entry in run.due if entry not in rejected]
         run.recorded += len(recorded)
-        for number, _ in item.emits:
-            self.book.emitted.add(f"{item.ref}:{run.start_id}:{number}")
+        for emit in item.emits:
+            self.book.emitted.add(f"{item.ref}:{run.start_id}:{emit.number}")
+        if item.restart is not None:
+            run.due = run.due[run.recorded - len(recorded) :]
+            run.recorded, run.start_id = len(recorded), item.restart.event.id
         ends = REJECT_START in rejected or item.mode.value == "end"
         self.book.ending[item.ref] = REJECT_START in rejected
         if not ends:
@@ -375,48 +392,3 @@ class Specification:
         missing = self.book.emitted - self.book.arrived
         require(not missing, "emits lost:", missing)
         require(not self.book.arrived - self.book.emitted, "emits of nobody:", self.book.arrived - self.book.emitted)
-
-
-def _text(entry: Entry) -> Text | None:
-    try:
-        parts = [part.decode() for part in entry.fields]
-    except UnicodeDecodeError:
-        return None
-    return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-def _field(fields: tuple[bytes, ...], name: bytes) -> str:
-    return dict(zip(fields[::2], fields[1::2], strict=True)).get(name, b"").decode("utf-8", "replace")
-
-
-def _id_of(entry: Entry, text: Text | None) -> str | None:
-    return (_field(entry.fields, b"id") if text is None else text.get("id")) or None
-
-
-def _via(entry: Entry) -> bool:
-    return b"via" in entry.fields[::2]
-
-
-def _public(entry: Entry) -> list[bytes]:
-    names = zip(entry.fields[::2], entry.fields[1::2], strict=True)
-    return [part for pair in names if pair[0] != b"via" for part in pair]
-
-
-def _route(routes: dict[str, Route], event_type: str) -> Route | None:
-    fitting = [
-        name for name in routes if name == event_type or (name.endswith(".*") and event_type.startswith(name[:-1]))
-    ]
-    exact = [name for name in fitting if name == event_type]
-    return routes[(exact or [max(fitting, key=len)])[0]] if fitting else None
-
-
-def _targets(entry: Entry, text: Text, route: Route) -> list[tuple[StartRoute | None, RunRef]]:
-    if text.get("run"):
-        start = next((start for start in route.starts if start.workflow == text["workflow"]), None)
-        return [(start, RunRef(f"{text['workflow']}:{text['run']}"))]
-    event_id = text.get("id") or entry.id
-    names = {"subject": text.get("subject", ""), "id": event_id}
-    return [
-        (start, RunRef(f"{start.workflow}:" + ("".join(names.get(p, p[1:]) for p in start.template) or event_id)))
-        for start in route.starts
-    ]

@@ -28,6 +28,8 @@ QUICK = [
     Rule.WAIT_KEEPS_LEASE,
     Rule.EMIT_ONCE,
     Rule.EMIT_NAMES_START,
+    Rule.RESTART_CLEARS,
+    Rule.ANSWERS_DROPPED,
     Rule.TOKEN_RISES,
     Rule.TOKEN_CHECK,
     Rule.NAMED_MAIL,

@@ -23,7 +23,7 @@ from workflow_worker.store.transitions import (
 )
 
 BATCH = 8
-EVERYBODY_KNOWS = ("A@1", "B@1", "D@1", "P@1")
+EVERYBODY_KNOWS = ("A@1", "B@1", "D@1", "P@1", "H@1", "K@1", "R@1")
 
 
 class Worker:
@@ -41,6 +41,8 @@ class Worker:
         self.session = SessionId("")
         self.slots = self.kernel.between(1, 5)
         self._knows_c = number == 0 or self.kernel.chance(0.66)
+        self._unknown = {kind for kind in EVERYBODY_KNOWS if number and self.kernel.chance(0.12)}
+        self._forgets_the_first = self.kernel.chance(0.3)
         self._deployed = deployed
         self.start()
 
@@ -191,7 +193,10 @@ class Worker:
     def registration(self) -> Registration:
         """What this worker's release declares and can execute."""
         second = self.kernel.now > 1_500 and self.number != 1
-        knows = [*EVERYBODY_KNOWS]
+        unknown = set[str]() if self.server.quiet else self._unknown
+        if second and self._forgets_the_first and not self.server.quiet:
+            unknown = unknown | {"A@1"}  # a release that can run the newer version only
+        knows = [kind for kind in EVERYBODY_KNOWS if kind not in unknown]
         if second or self.server.quiet:
             knows.append("A@2")
         if self._knows_c or self.server.quiet:
@@ -206,7 +211,8 @@ class Worker:
         if self.busy or not self.open or room <= 0:
             return
         self.busy, self.number = True, self.number + 1
-        quarantine = not self.server.quiet and self.kernel.chance(0.001)
+        quarantine = not self.server.quiet and self.kernel.chance(0.003)
+        self.kernel.counts["quarantines"] += quarantine
         self._ingest(
             Ingest(self.session, self.number, room, self.registration().mark, self.cursor, quarantine, "it raised")
         )

@@ -9,6 +9,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.kernel import Kernel, Violation, require
 from tests.simulation.person import Person
 from tests.simulation.producers import Producer
+from tests.simulation.real_server import Reality, RealServer
 from tests.simulation.server import Server
 from tests.simulation.worker import Worker
 from workflow_worker.store.memory.machine.facts import Hint
@@ -34,17 +35,29 @@ class Outcome:
     counts: Counter[str]
     trace: int
     violation: str = ""
+    story: str = ""
+    """With a violation: the options that the seed led to, its faults, and the last calls."""
+    faults: int = 0
+    """How many were planned."""
 
 
 class World:
     """Workers, producers, a person and faults around one server."""
 
     def __init__(
-        self, seed: int, off: frozenset[str] = frozenset(), *, dense: bool = False, verbose: bool = False
+        self,
+        seed: int,
+        off: frozenset[str] = frozenset(),
+        *,
+        dense: bool = False,
+        verbose: bool = False,
+        reality: Reality | None = None,
+        spared: frozenset[int] = frozenset(),
     ) -> None:
         self.kernel = kernel = Kernel(seed, verbose=verbose)
+        self._spared = spared
         cap = 6 if kernel.chance(0.1) else 1_000
-        limits = Limits(
+        self.limits = limits = Limits(
             lease_ttl_ms=600,
             early_event_ttl_ms=2_000,
             dedup_window_ms=10**9,
@@ -54,8 +67,13 @@ class World:
             max_takeovers=1,
             mailbox_cap=cap,
             early_cap=cap,
+            copies_cap=3 if kernel.chance(0.2) else 2_000,
         )
-        self.server = Server(kernel, limits, off, aimed=dense)
+        self.server: Server = (
+            Server(kernel, limits, off, aimed=dense)
+            if reality is None
+            else RealServer(kernel, limits, off, aimed=dense, reality=reality)
+        )
         self.server.hint = self._hint
         self.deployed = kernel.chance(0.85)
         self.workers = [Worker(self.server, n, deployed=self.deployed) for n in range(kernel.between(2, 4))]
@@ -63,7 +81,7 @@ class World:
             Producer(self.server, number, FAULTS_END)
         Person(self.server)
         kernel.every(lambda: kernel.between(50, 150), lambda: self.server.call("tick", (200,)))
-        Faults(self.server, self.workers, FAULTS_END, dense=dense)
+        self.faults = Faults(self.server, self.workers, FAULTS_END, dense=dense, spared=spared)
         kernel.at(FAULTS_END, self._calm)
 
     def run(self) -> None:
@@ -79,6 +97,25 @@ class World:
             self.kernel.run(until)
         self._finish()
 
+    def story(self) -> str:
+        """What led here, for people."""
+        server = self.server
+        workers = [f"{worker.name} has {worker.slots} slots" for worker in self.workers]
+        planned = enumerate(self.faults.planned)
+        faults = [
+            f"  {n}: {when} {name}" for n, (when, name) in planned if when <= self.kernel.now and n not in self._spared
+        ]
+        calls = [f"  {when} {verb} {given} -> {outcome}"[:1_000] for when, verb, given, outcome in server.last_calls]
+        return "\n".join(
+            [
+                f"options: loss {server.loss}, deployed {self.deployed}, {', '.join(workers)}, {self.limits}",
+                f"faults until {self.kernel.now}, of {FAULTS_END}:",
+                *faults,
+                f"the last {len(calls)} calls:",
+                *calls,
+            ]
+        )
+
     def _hint(self, hint: Hint) -> None:
         """A published hint: it may be lost."""
         for worker in self.workers:
@@ -93,6 +130,7 @@ class World:
         """No more faults; the server's clock is right again, ahead of all that it ever said."""
         self.server.quiet = True
         self.server.down_until = 0
+        self.server.fill(10)
         self.server.offset = self.server.furthest
 
     def _at_rest(self) -> bool:
@@ -106,7 +144,7 @@ class World:
 
     def _finish(self) -> None:
         s = self.server.partition.state
-        self.server.check()
+        self.server.look_closely()
         self.server.specification.finished()
         live = {ref for ref, run in s.runs.items() if not run.status.ended}
         left = [(ref, s.runs[ref].status, s.runs[ref].owner) for ref in live if not self._unknown(ref)]
@@ -121,14 +159,22 @@ class World:
         self.kernel.counts.update("runs " + run.status.value for run in s.runs.values())
 
 
-def simulate(seed: int, off: frozenset[str] = frozenset(), *, dense: bool = False, verbose: bool = False) -> Outcome:
-    """Run one seed to its end or to its first violation."""
-    world = World(seed, off, dense=dense, verbose=verbose)
-    violation = ""
+def simulate(
+    seed: int,
+    off: frozenset[str] = frozenset(),
+    *,
+    dense: bool = False,
+    verbose: bool = False,
+    reality: Reality | None = None,
+    spared: frozenset[int] = frozenset(),
+) -> Outcome:
+    """Run one seed to its end or to its first violation; with a `reality` at level 2, without the `spared` faults."""
+    world = World(seed, off, dense=dense, verbose=verbose, reality=reality, spared=spared)
+    violation = story = ""
     try:
         world.run()
     except Violation as broken:
-        violation = str(broken)
+        violation, story = str(broken), world.story()
     counts = world.kernel.counts
     counts.update(world.server.partition.state.counts)
-    return Outcome(seed, counts, world.kernel.trace, violation)
+    return Outcome(seed, counts, world.kernel.trace, violation, story, len(world.faults.planned))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -39,6 +39,7 @@ from workflow_worker.store.memory.machine.facts import Committed, Ended, Leased,
 from workflow_worker.store.memory.machine.state import RunState
 from workflow_worker.store.memory.store import MemoryStore
 from workflow_worker.store.transitions import Commit
+from workflow_worker.worker.standstill import StoodStill
 
 ATTEMPTS = (ActionCompleted, ActionRaised, AttemptFailed, ActionParked)
 ENDS = (RunCompleted, RunFailed, RunCancelled)
@@ -67,6 +68,7 @@ class Checks:
         self.recorded_events = 0
         self._leases = Counter[RunRef]()
         effects.watch = self._acts
+        self.flushed = False
         self._broken: list[Violation] = []
         self._passed_on = memory.partition.tell
         memory.partition.tell = self._watch
@@ -136,6 +138,12 @@ class Checks:
         outstanding, _ = self._fed(run, history)
         waiting = {start.number for start in outstanding if isinstance(start, StartAction)}
         require(bool(waiting & set(parked)), "parked at no step that it waits for:", item.ref, parked, waiting)
+
+    def flush(self) -> None:
+        """The store has lost everything: what was promised about its runs holds for those that come now."""
+        self.flushed = True
+        self._leases.clear()
+        self.resumed.clear()
 
     def look(self) -> None:
         """Raise what was found since the last look."""
@@ -232,8 +240,9 @@ class Checks:
         errors = [
             task.exception()
             for task in process.host.tasks
-            if task.done() and not task.cancelled() and task.exception() is not None
+            if task.done() and not task.cancelled() and not stood_still(task.exception())
         ]
+        errors = [error for error in errors if error is not None]
         require(not errors, process.host, "had tasks that failed unheard:", errors[:3])
 
     def unfinished(self) -> list[str]:
@@ -266,6 +275,17 @@ class Checks:
         require(not unexcused, "went on with a lost lease:", unexcused[:3])
         self.counts["effects"] += len(self.effects.done)
         self.counts["effects fenced"] += len(self.effects.refused)
+        require(not self.effects.overlaps, "began with a hung body's token:", self.effects.overlaps[:3])
+        self.counts["late effects refused"] += sum(not accepted for _, _, accepted in self.effects.late)
+        self.counts["late effects accepted"] += sum(accepted for _, _, accepted in self.effects.late)
+
+
+def stood_still(error: BaseException | None) -> bool:
+    """Whether a worker, or a part of it, ended because an answer never came."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return all(stood_still(inner) for inner in group.exceptions)
+    return isinstance(error, StoodStill)
 
 
 def check_history(run: RunState, history: list[Record]) -> None:

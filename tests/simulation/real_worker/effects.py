@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Effect:
     step: int
     token: int
     name: str
+    at: float
+
+
+def now() -> float:
+    """Virtual seconds."""
+    return asyncio.get_running_loop().time()
 
 
 class Effects:
@@ -52,6 +59,10 @@ class Effects:
         self.done: list[Effect] = []
         self.refused: list[tuple[Host, str, int]] = []
         self.calls: Counter[str] = Counter()
+        self.late: list[tuple[str, int, bool]] = []
+        """What bodies tried that had been given up: run, token, and whether it was accepted."""
+        self.overlaps: list[Effect] = []
+        """Attempts that began with the token of a body that had been given up and ran on."""
         self.watch: Callable[[], None] = lambda: None
         """Called before each effect, in its attempt's context."""
         self._tokens: dict[str, int] = {}
@@ -68,7 +79,7 @@ class Effects:
             raise Fenced(f"{token} after {self._tokens[run]}")
         self._tokens[run] = token
         self.watch()
-        effect = Effect(len(self.done) + 1, action.idempotency_key, run, action.step, token, action.name)
+        effect = Effect(len(self.done) + 1, action.idempotency_key, run, action.step, token, action.name, now())
         self.done.append(effect)
         return effect.serial
 
@@ -82,6 +93,14 @@ class Effects:
         if token < self._tokens[run]:
             self.refused.append((current_host(), action.idempotency_key, token))
             raise Fenced(f"{token} before {self._tokens[run]}")
+
+    def finish_late(self, given_up_at: float) -> None:
+        """What a body does that was given up long ago: refused, if anybody has begun since."""
+        run, token = action.run, action.fencing_token
+        self.late.append((run, token, token >= self._tokens[run]))
+        self.overlaps += [
+            each for each in self.done if (each.run, each.token) == (run, token) and each.at > given_up_at
+        ]
 
     def next_plan(self, plan: str) -> str:
         """How this call of the step goes: the letter of its plan, or "." when the plan is over."""

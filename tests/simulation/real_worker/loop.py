@@ -33,6 +33,8 @@ class Host:
         self.dead = False
         self.paused_until = 0.0
         self.cut_off_until = 0.0
+        self.unanswered: frozenset[str] = frozenset()
+        """Verbs that the store never answers to this process."""
         self.excused = False
         """Whether it was paused, or its session was taken away: then it may go on for a moment with a lost lease."""
         self.ready: deque[tuple[asyncio.Handle, Callable[..., object], tuple[Any, ...], Context]] = deque()

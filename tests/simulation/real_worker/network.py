@@ -22,9 +22,11 @@ from workflow_worker.store.transitions import (
     Ingest,
     IngestOutcome,
     Loaded,
+    OperatorAct,
     OperatorWord,
     Publish,
     Published,
+    Recorded,
     Registration,
     Renewed,
     RunPage,
@@ -76,8 +78,8 @@ class Network:
         loop = self.loop
         self.asked[verb] += 1
         answer: asyncio.Future[T] = loop.create_future()
-        if host.dead:
-            return await answer  # never: the process is gone
+        if host.dead or verb in host.unanswered:
+            return await answer  # never: the process is gone, or its client waits for ever
         outside = loop.on(loop.outside)
         back = self.latency()
         lost_reply = self.happens(self.loss)
@@ -137,9 +139,9 @@ class LossyStore:
         """See `Store`."""
         return await self._ask("publish", lambda: self._memory.publish(items))
 
-    async def open(self, session: SessionId) -> None:
+    async def open(self, session: SessionId) -> str:
         """See `Store`."""
-        await self._ask("open", lambda: self._memory.open(session))
+        return await self._ask("open", lambda: self._memory.open(session))
 
     async def close(self, session: SessionId, died: bool = False) -> bool:
         """See `Store`."""
@@ -175,6 +177,8 @@ class LossyStore:
         """See `Store`."""
         network = self._network
         await asyncio.sleep(network.latency())
+        if "wait" in self._host.unanswered:
+            await asyncio.get_running_loop().create_future()
         if network.down(self._host) or network.happens(network.loss):
             await asyncio.sleep(network.answer_within_s)
             raise StoreUnavailable("wait: no answer")
@@ -205,6 +209,18 @@ class LossyStore:
         """See `Store`."""
         return await self._ask("drop", lambda: self._memory.drop(dead_id, by))
 
+    async def drop_letters(
+        self, reason_prefix: str, type: str | None, before_ms: int | None, limit: int, by: str
+    ) -> int:
+        """See `Store`."""
+        return await self._ask(
+            "drop letters", lambda: self._memory.drop_letters(reason_prefix, type, before_ms, limit, by)
+        )
+
+    async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
+        """See `Store`."""
+        return await self._memory.operator_log(limit)
+
     async def run(self, ref: RunRef) -> RunView | None:
         """See `Store`."""
         return await self._memory.run(ref)
@@ -220,6 +236,10 @@ class LossyStore:
     async def history(self, ref: RunRef) -> list[bytes]:
         """See `Store`."""
         return await self._memory.history(ref)
+
+    async def recorded(self, ref: RunRef) -> Recorded | None:
+        """See `Store`."""
+        return await self._memory.recorded(ref)
 
     async def start_event(self, ref: RunRef) -> tuple[str, ...] | None:
         """See `Store`."""

@@ -8,12 +8,15 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.real_worker.effects import FAILURES, Busy, Declined, Effects, Fenced, Refused, Slow
+from tests.simulation.real_worker.effects import FAILURES, Busy, Declined, Effects, Fenced, Refused, Slow, now
 from workflow_worker import App, Fail, RetryPolicy, Rule, wf
 from workflow_worker.app.actions import Action
 
 SUBJECTS = 6
 ACTION_TIMEOUT_S = 0.6
+GIVEN_UP_AFTER_S = 5.0
+"""How long a body may take to end by its cancellation: the worker's own span."""
+OUTLIVES_S = 9.0
 LONG_MS = 2_200
 """An action that outlasts a lease of which its worker hears nothing."""
 
@@ -90,7 +93,8 @@ def make_app(effects: Effects) -> App:
 
 
 def make_work(app: App, effects: Effects) -> Action[[int, str], int]:
-    """An action that takes a while and fails as planned; "h" hangs, "s" swallows its cancellation."""
+    """An action that takes a while and fails as planned; "h" hangs, "s" swallows its cancellation, "z" does both and
+    works on long after it was given up."""
 
     @app.action(retry=POLICY, timeout=ACTION_TIMEOUT_S)
     async def work(ms: int, plan: str) -> int:
@@ -98,6 +102,9 @@ def make_work(app: App, effects: Effects) -> Action[[int, str], int]:
         serial = effects.act()
         if how == "h":
             await asyncio.sleep(3_600)
+        if how == "z":
+            await outlive(effects)
+            return serial
         try:
             await asyncio.sleep(ms / 1000)
         except asyncio.CancelledError:
@@ -111,6 +118,18 @@ def make_work(app: App, effects: Effects) -> Action[[int, str], int]:
         return serial
 
     return work
+
+
+async def outlive(effects: Effects) -> None:
+    """Go on whatever happens, and then do something."""
+    began = cancelled = now()
+    while now() < began + OUTLIVES_S:
+        try:
+            await asyncio.sleep(0.5)
+        except asyncio.CancelledError:
+            cancelled = cancelled if cancelled > began else now()
+    if cancelled > began:
+        effects.finish_late(cancelled + GIVEN_UP_AFTER_S)
 
 
 def make_grind(app: App, effects: Effects) -> Action[[int, str], int]:
@@ -247,5 +266,5 @@ class Author:
     def _plan(self, do: str) -> str:
         if self._chance.random() < 0.6:
             return ""
-        letters = "trtrtrpf." + ("hs" if do == "work" else "")
+        letters = "trtrtrpf." + ("hsz" if do == "work" else "")
         return "".join(self._chance.choice(letters) for _ in range(self._chance.choice([1, 1, 2, 3])))

@@ -17,6 +17,8 @@ EXERCISED = (
     *("fault kill", "fault pause", "fault long pause", "fault drain", "fault hurry", "fault theft", "fault outage"),
     *("fault partition", "fault clock", "late requests", "lost requests", "lost replies", "crashes"),
     *("fact LeaseLost", "fact SessionLost", "fact CommitRefused", "fact MailRejected"),
+    *("fault flush", "fact StoreReplaced", "fault unanswered", "fact PartStalled", "stood still"),
+    *("fact AttemptHung", "late effects refused", "late effects accepted"),
 )
 """What must have happened at least once in some hundred seeds, else the worlds are not what they seem."""
 

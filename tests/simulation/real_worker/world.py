@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tests.simulation.real_worker.checks import Checks, Violation, require
+from tests.simulation.real_worker.checks import Checks, Violation, require, stood_still
 from tests.simulation.real_worker.effects import Effects
 from tests.simulation.real_worker.loop import Stuck, VirtualLoop
 from tests.simulation.real_worker.network import LossyStore, Network
 from tests.simulation.real_worker.process import Process
-from tests.simulation.real_worker.programs import SUBJECTS, Author, JobStarted, make_app
+from tests.simulation.real_worker.programs import OUTLIVES_S, SUBJECTS, Author, JobStarted, make_app
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import StoreUnavailable
 from workflow_worker.model.ids import RunRef
 from workflow_worker.model.record import RunResumed, encode_record
 from workflow_worker.model.run import RunStatus
 from workflow_worker.runtime import ordering
-from workflow_worker.store.memory.machine.state import RunState, format_id
+from workflow_worker.store.memory.machine.state import RunState, State, format_id
 from workflow_worker.store.memory.store import MemoryStore
 from workflow_worker.store.transitions import Limits, Publish
 from workflow_worker.worker.limits import WorkerLimits
@@ -33,7 +33,12 @@ FAULTS_UNTIL_S = 5.0
 CALM_WITHIN_S = 150.0
 """Seconds of the calm phase by which everything must have ended; the longest program takes far less."""
 
-FAULTS = ("kill", "pause", "drain", "hurry", "theft", "outage", "partition", "partition", "long pause", "clock")
+FAULTS = (
+    *("kill", "pause", "drain", "hurry", "theft", "outage", "partition", "partition", "long pause", "clock"),
+    "unanswered",
+)
+UNANSWERED = ("ingest", "commit", "load", "hand back", "tick", "wait", "open", "close")
+"""Verbs that a client may wait for in vain; renewals have a deadline of their own."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,13 @@ class World:
             process.crash_rate = crash_rate
             self.processes.append(process)
         self.faulty = chance.random() < 0.85
+        self.flush_at = chance.uniform(0.5, FAULTS_UNTIL_S - 0.5) if self.faulty and chance.random() < 0.15 else None
         if not self.faulty:
             self.network.loss = 0.0
             for process in self.processes:
                 process.crash_rate = 0.0
+        # After a flush nobody knows the old tokens, and a clock that goes back would give them again.
+        self.faults = [fault for fault in FAULTS if fault != "clock" or self.flush_at is None]
         self._author = Author(chance)
         self._client = LossyStore(self.network, self.loop.outside)
         self._sent = 0
@@ -138,7 +146,8 @@ class World:
         await self.memory.register(self.app.registration())
         for process in self.processes:
             process.start()
-        doing = [loop.start(loop.outside, part) for part in (self._produce(), self._operate(), self._fail())]
+        parts = (self._produce(), self._operate(), self._fail(), self._flush())
+        doing = [loop.start(loop.outside, part) for part in parts]
         await asyncio.sleep(FAULTS_UNTIL_S)
         self._calm_down()
         await asyncio.gather(*doing)
@@ -206,7 +215,8 @@ class World:
                     self.loop.start(self.loop.outside, self._client.resume(ref, record, "ann"))
 
     async def _stop(self) -> None:
-        await asyncio.sleep(self.network.answer_within_s)  # what hung in the end of the faults is over
+        # What hung in the end of the faults is over, and so are the bodies that nobody waits for.
+        await asyncio.sleep(self.network.answer_within_s + OUTLIVES_S)
         self._check_alive()
         await asyncio.sleep(0.1)
         began = self.loop.time()
@@ -218,7 +228,9 @@ class World:
         for process, task in zip(self.processes, tasks, strict=True):
             require(task.done(), "a drain with nothing to do does not end:", process.name)
             task.result()
-        require(self.loop.time() - began < 1.0, "an idle drain took", self.loop.time() - began)
+        took_s = self.loop.time() - began
+        unanswered = any(process.host.unanswered for process in self.processes)
+        require(took_s < (5.0 if unanswered else 1.0), "an idle drain took", took_s)
 
     # ------------------------------------------------------------------------------------------------- who sends events
 
@@ -291,12 +303,27 @@ class World:
                 if not process.up:
                     self._restart(process)
             if self.faulty and self.loop.time() < FAULTS_UNTIL_S:
-                await self._strike(self.chance.choice(FAULTS), self.chance.choice(self.processes))
+                await self._strike(self.chance.choice(self.faults), self.chance.choice(self.processes))
+
+    async def _flush(self) -> None:
+        """FLUSHALL in mid-air; everybody is excused who acts for a run before he hears of it."""
+        if self.flush_at is None:
+            return
+        await asyncio.sleep(self.flush_at)
+        self.note("flush")
+        self.counts["fault flush"] += 1
+        self.memory.partition.state = State()
+        self.checks.flush()
+        for host in self.loop.hosts:
+            host.excused = True
 
     def _restart(self, process: Process) -> None:
         if process.task is not None and process.task.done() and not process.host.dead:
-            require(process.task.exception() is None, process.host, "failed:", repr(process.task.exception()))
-            require(process.draining, process.host, "ended by itself")
+            error = process.task.exception()
+            still = error is not None and stood_still(error)
+            self.counts["stood still"] += still
+            require(error is None or (still and bool(process.host.unanswered)), process.host, "failed:", repr(error))
+            require(process.draining or still, process.host, "ended by itself")
             self.checks.drained(process)
         process.start()
 
@@ -324,19 +351,20 @@ class World:
                     for host in self.loop.hosts:
                         host.excused |= stolen.startswith(host.session_prefix)
                     await self.memory.close(stolen)
+            case "unanswered":
+                process.host.unanswered = frozenset(chance.sample(UNANSWERED, chance.choice([1, 1, 2])))
             case "clock":
                 self.skew_ms += chance.choice([-2_500, -700, -40, 40, 700, 2_500])
             case _:
-                if process.worker is not None and process.up:
-                    process.draining = True
-                    self.loop.call_soon(process.worker.drain, context=self.loop.on(process.host))
-                    if fault == "hurry":
-                        self.loop.call_later(
-                            chance.choice([0.0, 0.05, 0.2]),
-                            process.worker.drain,
-                            True,
-                            context=self.loop.on(process.host),
-                        )
+                self._drain(process, hurry=fault == "hurry")
+
+    def _drain(self, process: Process, *, hurry: bool) -> None:
+        worker, context = process.worker, self.loop.on(process.host)
+        if worker is not None and process.up:
+            process.draining = True
+            self.loop.call_soon(worker.drain, context=context)
+            if hurry:
+                self.loop.call_later(self.chance.choice([0.0, 0.05, 0.2]), worker.drain, True, context=context)
 
 
 def simulate(seed: int, *, verbose: bool = False) -> Outcome:
