@@ -1,0 +1,174 @@
+"""The figures of a chaos run come out right for small diaries that one can check by hand, and the page is kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from tests.chaos import measures
+from tests.chaos.arena import Scale
+from tests.chaos.faults import SHARES, Happened
+from tests.chaos.measures import Repeats, Spread
+from tests.chaos.report import command_of, document, markdown, not_exercised, put_into_page, too_slow
+from tests.chaos.run import Outcome
+from tests.support.checker import Finding, Verdict
+from tests.support.checker_facts import Armed, Effect
+from tests.support.proxy import Cut
+
+S = 1_000_000_000
+
+
+def line(word: str, run: str, pid: int, at_s: float, nonce: str, step: int = 1, attempt: int = 1) -> Effect:
+    """One line of the effects file."""
+    return Effect(word, run, step, "work", f"{run}/{step}", attempt, 1, pid, round(at_s * S), nonce)
+
+
+def happened(kind: str, began_s: float, ended_s: float, *pids: int, calm: bool = True) -> Happened:
+    """One line of the diary."""
+    return Happened(kind, round(began_s * S), round(ended_s * S), pids, calm=calm)
+
+
+def test_consumption_is_back_when_the_next_new_run_begins() -> None:
+    effects = [
+        line("begin", "one:1", 1, 1, "a"),
+        line("begin", "one:1", 1, 10.5, "b", step=2),  # no new run: it was taken in before the fault
+        line("begin", "one:2", 1, 12, "c"),
+        line("begin", "one:3", 1, 13, "d"),
+    ]
+    diary = [happened("redis killed", 9, 10), happened("redis frozen", 9, 12.5), happened("scripts flushed", 1, 1)]
+    back = measures.consumption_back(effects, diary)
+    assert back == {"redis killed": Spread(1, 2, 2, 2), "redis frozen": Spread(1, 0.5, 0.5, 0.5)}
+    assert measures.consumption_back(effects, [replace(each, calm=False) for each in diary]) == {}
+
+
+def test_a_takeover_is_measured_from_the_death_to_the_next_attempt_elsewhere() -> None:
+    effects = [
+        line("begin", "one:1", 1, 9.9, "a"),  # under way when its worker died
+        line("begin", "one:2", 1, 9.0, "b"),
+        line("end", "one:2", 1, 9.5, "b"),  # over before
+        line("begin", "one:3", 1, 9.8, "c"),
+        line("failed", "one:3", 1, 9.9, "c"),  # over too
+        line("begin", "one:1", 2, 11.5, "d"),
+        line("begin", "one:3", 2, 12.5, "e", attempt=2),
+    ]
+    diary = [happened("worker killed", 10, 10, 1)]
+    none = Spread.of([])
+    assert measures.takeovers(effects, diary, ["worker killed"], set(), 3) == (Spread(1, 1.5, 1.5, 1.5), none)
+    assert measures.takeovers(effects, diary, ["server of a site killed"], set(), 3) == (none, none)
+    assert measures.takeovers(effects, diary, ["worker killed"], {"one:1"}, 3) == (none, none)
+
+
+def test_a_run_that_lost_as_many_workers_as_it_may_is_counted_as_a_suspect() -> None:
+    effects = [line("begin", "one:1", pid, at_s, f"{pid}") for pid, at_s in ((1, 1), (2, 3), (3, 5), (4, 9))]
+    diary = [happened("worker killed", 6, 6, 3)]
+    none = Spread.of([])
+    assert measures.takeovers(effects, diary, ["worker killed"], set(), 3) == (none, Spread(1, 3, 3, 3))
+    assert measures.takeovers(effects, diary, ["worker killed"], set(), 4) == (Spread(1, 3, 3, 3), none)
+
+
+def test_repeated_and_overlapping_attempts_are_counted() -> None:
+    effects = [
+        line("begin", "one:1", 1, 1, "a"),
+        line("begin", "one:1", 2, 2, "b"),
+        line("end", "one:1", 2, 3, "b"),
+        line("end", "one:1", 1, 4, "a"),
+        line("begin", "one:2", 1, 1, "c"),
+        line("failed", "one:2", 1, 2, "c"),
+        line("begin", "one:2", 1, 3, "d", attempt=2),  # a retry is no repetition
+        line("end", "one:2", 1, 4, "d", attempt=2),
+    ]
+    assert measures.repeats(effects) == Repeats(attempts=4, repeated=1, overlapping=1)
+
+
+def test_a_point_is_hit_when_its_process_died_of_it() -> None:
+    armed = [
+        Armed(1, "commit.before", "exit", 0),
+        Armed(2, "commit.before", "kill", 0),
+        Armed(3, "commit.before", "kill", 0),  # we killed it ourselves
+        Armed(4, "read.woken", "stop", 0),
+        Armed(5, "renew.before", "exit", 0),  # lives
+    ]
+    hit = measures.points_hit(armed, {1: 86, 2: -9, 3: -9}, ours={3}, paused={4: 2})
+    assert hit == {("commit.before", "exit"): 1, ("commit.before", "kill"): 1, ("read.woken", "stop"): 2}
+
+
+def outcome() -> Outcome:
+    """A small run that went well."""
+    return Outcome(
+        scale=Scale(events=100, faults=len(SHARES)),
+        version="9.1.2",
+        verdict=Verdict((), Counter({"recorded steps": 90, "recorded mail": 40})),
+        events=101,
+        runs=60,
+        kinds=Counter({"one": 101}),
+        faults=Counter(dict.fromkeys(SHARES, 1)),
+        points=Counter({("commit.before", "stop"): 2}),
+        cuts=Counter({("commit", Cut.AFTER): 1}),
+        missed=Counter(),
+        letters=Counter(),
+        back={"redis killed": Spread(1, 0.1, 0.2, 0.3)},
+        takeover={"a whole server killed": Spread(1, 2.0, 2.5, 3.0)},
+        suspects={"one worker killed": Spread.of([]), "a whole server killed": Spread(2, 4.0, 7.5, 9.0)},
+        repeats=Repeats(95, 5, 1),
+        refused=3,
+        duplicates=4,
+        compared=15,
+        work_s=10,
+        rest_s=1,
+        cancels=2,
+        resumed=1,
+    )
+
+
+def test_what_did_not_happen_is_named() -> None:
+    good = outcome()
+    assert not_exercised(good) == []
+    assert not_exercised(replace(good, faults=Counter())) == [f"fault: {kind}" for kind in SHARES]
+    assert not_exercised(replace(good, events=99, duplicates=0, repeats=Repeats(95, 0, 0))) == [
+        "only 99 of 100 events were acknowledged",
+        "no attempt had to be repeated",
+        "no duplicate",
+    ]
+    large = replace(good, scale=replace(good.scale, events=10_000, faults=500), events=10_000, refused=0)
+    missing = not_exercised(large)
+    assert "point: action.after" in missing
+    assert "point: publish.acked" in missing
+    assert "lost reply of ingest" in missing
+    assert "lost reply of commit" not in missing
+    assert "way to die at a point: kill" in missing
+    assert "no zombie's commit had to be refused" in missing
+    assert "too few steps were recorded" in missing
+
+
+def test_figures_beyond_the_promise_are_named() -> None:
+    good = outcome()
+    assert too_slow(good) == []
+    slow = replace(good, back={"redis killed": Spread(9, 0.1, 5.1, 6)}, takeover={"x": Spread(1, 1, 1, 3.1)})
+    assert too_slow(slow) == [
+        "consumption came back only after 5.1 s (p99) when redis killed",
+        "taken over only after 3.1 s: x",
+    ]
+
+
+def test_the_tables_stand_between_their_marks(tmp_path: Path) -> None:
+    page = tmp_path / "reliability.md"
+    page.write_text("# Page\n\n<!-- chaos valkey-9.1 -->\nold\n<!-- end of chaos valkey-9.1 -->\n\nbehind\n")
+    text = markdown(outcome())
+    put_into_page(page, "valkey-9.1", text)
+    put_into_page(page, "redis-8.2", "other")
+    put_into_page(page, "valkey-9.1", text)
+    written = page.read_text()
+    assert written.startswith("# Page\n\n<!-- chaos valkey-9.1 -->\n\n### Valkey 9.1.2")
+    assert written.count(text) == 1
+    assert "\nold\n" not in written
+    assert written.endswith("behind\n\n<!-- chaos redis-8.2 -->\n\nother\n\n<!-- end of chaos redis-8.2 -->\n")
+    assert "| consumption back: redis killed | 0.10 | 0.20 | 0.30 | 1 |" in text
+    assert "| lost | 0 |" in text
+    assert command_of(outcome()) in text
+
+
+def test_the_document_holds_every_finding() -> None:
+    bad = replace(outcome(), verdict=Verdict((Finding("lost", "event e-1"),)))
+    assert b'"what": "event e-1"' in document(bad)
+    assert "| lost | 1 |" in markdown(bad)
