@@ -147,19 +147,19 @@ class Service:
                 found[name] = float(value)
         return found
 
-    def cli(self, *arguments: str, check: bool = True) -> str:
-        """Run a command beside the service; its stdout."""
+    def cli(self, *arguments: str, check: bool = True, errors: bool = False) -> str:
+        """Run a command beside the service; its stdout, with `errors` its stderr."""
         done = subprocess.run(
             [sys.executable, "-m", "workflow_worker", *arguments],
             cwd=self.folder,
-            env={**os.environ, "REDIS_URL": self.url, "PORT": str(self.port)},
+            env={**os.environ, "REDIS_URL": self.url, "PORT": str(self.port), **self.environment},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
         assert not check or done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return done.stderr if errors else done.stdout
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,11 @@ async def test_a_spare_process_waits_for_the_next_save_and_is_no_worker(develope
     try:
         for number in (1, 2):
             (spare,) = await eventually(lambda: titled(service, "workflow-worker spare"), 10, "a spare process")
-            assert [worker["pid"] for worker in developer.workers()] == titled(service, "workflow-worker worker")
+            await eventually(  # the worker before may still drain
+                lambda: [each["pid"] for each in developer.workers()] == titled(service, "workflow-worker worker"),
+                10,
+                "the workers that the service knows are the processes there are",
+            )
             assert developer.health()["workerCount"] == 1
             await seconds_until_answer(developer, client, number)
             workers = [spare]  # in name too

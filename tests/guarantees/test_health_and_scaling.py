@@ -8,12 +8,14 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import redis.asyncio
 
 from tests.guarantees.orders import EVENTS, all_completed, order_fields, place_orders
-from tests.guarantees.service import Service, eventually, judge, read_effects
-from tests.support.servers import RunningServer
+from tests.guarantees.service import Service, eventually, judge, read_effects, started
+from tests.support.servers import RunningServer, free_port, server_binary
 
 FIELDS = [
     "status",
@@ -84,6 +86,13 @@ async def test_the_counts_add_up_after_mixed_events(
     metrics = service.metrics()
     assert metrics["ww_events_processed_total"] == good + bad
     assert metrics["ww_events_failed_total"] == bad
+    assert metrics["ww_events_ingested_total"] == good + bad + repeated + undeclared
+    assert metrics["ww_events_duplicate_total"] == repeated
+    assert metrics["ww_events_dead_total"] == bad + undeclared
+    assert metrics["ww_events_early_total"] == 0
+    letters = [line for line in service.log.read_text().splitlines() if "event became a dead letter" in line]
+    assert 0 < len(letters) <= undeclared
+    assert all("order.unknown" in line and "undeclared" in line for line in letters)
     line = await eventually(
         lambda: next(
             (
@@ -120,3 +129,85 @@ async def test_scaling_repeats_no_attempt(durable_server: RunningServer, make_se
     assert verdict.disordered == 0
     assert all(effect.attempt == 1 for effect in read_effects(service.effects))
     assert service.stop() == 0
+
+
+KILLER = """
+import os
+import signal
+from dataclasses import dataclass
+from workflow_worker import App
+
+app = App("killer")
+
+
+@app.event("asked", subject="how")
+@dataclass(frozen=True)
+class Asked:
+    how: str
+
+
+@app.action
+async def perform(how: str) -> str:
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return how
+
+
+@app.workflow(on=Asked, id="{how}")
+async def answer(asked: Asked) -> str:
+    return await perform(asked.how)
+"""
+
+
+async def test_a_run_that_kills_its_workers_is_suspended_and_its_neighbours_finish(
+    durable_server: RunningServer, tmp_path: Path
+) -> None:
+    (tmp_path / "killer.py").write_text(KILLER)
+    variables = {"WORKER_COUNT": "2", "MAX_TAKEOVERS": "3", "LEASE_TTL_MS": "2000"}
+    service = Service(durable_server.url, free_port(), tmp_path, tmp_path / "killer.py", variables)
+    client = redis.asyncio.from_url(durable_server.url)
+    with started(service):
+        await service.ready()
+        for subject in ("n-1", "kill", "n-2", "n-3"):
+            await client.xadd(EVENTS, {"type": "asked", "subject": subject, "data": json.dumps({"how": subject})})
+        found = await eventually(
+            lambda: settled(json.loads(service.cli("runs", "list", "--json"))["items"], 4), 40, "all four at rest"
+        )
+        assert {run["id"]: run["status"] for run in found} == {
+            "kill": "suspended",
+            **{f"n-{number}": "completed" for number in (1, 2, 3)},
+        }
+        (killer,) = [run for run in found if run["id"] == "kill"]
+        assert killer["takeovers"] == 4, "three more than the first, and no more workers than that"
+        deaths = [line for line in service.log.read_text().splitlines() if "worker process died" in line]
+        assert len(deaths) == 4
+        await eventually(lambda: service.health()["status"] == "healthy", 15, "healthy after the last death")
+    await client.aclose()
+
+
+def settled(runs: list[dict[str, Any]], count: int) -> list[dict[str, Any]] | None:
+    """The runs, when so many have ended or wait for a person."""
+    at_rest = [run for run in runs if run["status"] in ("completed", "suspended", "failed", "cancelled")]
+    return at_rest if len(at_rest) == count else None
+
+
+async def test_memory_above_the_mark_shows_before_it_hurts(tmp_path: Path) -> None:
+    server = RunningServer(server_binary("valkey-9.1"), tmp_path / "server", maxmemory="30mb")
+    client = redis.asyncio.from_url(server.url)
+    with server:
+        service = Service(server.url, free_port(), tmp_path, environment={"MEMORY_HIGH_WATER": "70"})
+        with started(service):
+            await service.ready()
+            assert 0 < service.metrics()["ww_store_memory_percent"] < 70
+            for number in range(23):
+                await client.set(f"ballast-{number}", b"x" * 1_000_000)
+            await eventually(lambda: service.health()["status"] == "degraded", 10, "degraded while it is full")
+            reasons = [reason for worker in service.workers() for reason in worker["reasons"]]
+            assert any("of its memory (MEMORY_HIGH_WATER)" in reason for reason in reasons), reasons
+            assert service.metrics()["ww_store_memory_percent"] > 70
+            await client.delete(*(f"ballast-{number}" for number in range(23)))
+            await eventually(lambda: service.health()["status"] == "healthy", 10, "healthy when it has room again")
+            log = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+            told = [line["event"] for line in log if line["event"].startswith("Redis")]
+            assert [words.partition(":")[0] for words in told] == ["Redis is short of memory", "Redis has memory again"]
+    await client.aclose()

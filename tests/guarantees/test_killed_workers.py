@@ -16,10 +16,9 @@ from tests.guarantees.service import Service, eventually, judge, read_effects
 from tests.support.servers import RunningServer
 
 
-async def kill_now_and_then(service: Service, every_s: float, stop: asyncio.Event) -> int:
-    """SIGKILL a random worker that holds runs, every `every_s` seconds; counts the kills that hit one."""
+async def kill_now_and_then(service: Service, every_s: float, stop: asyncio.Event, hit: list[int]) -> None:
+    """SIGKILL a random worker that holds runs, every `every_s` seconds, and note it in `hit`."""
     chosen = random.Random(7)
-    kills = 0
     while not stop.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(every_s):
@@ -28,21 +27,27 @@ async def kill_now_and_then(service: Service, every_s: float, stop: asyncio.Even
             workers = [worker for worker in await asyncio.to_thread(service.workers) if worker["held"] > 0]
             if workers:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(chosen.choice(workers)["pid"], signal.SIGKILL)
-                    kills += 1
+                    os.kill(pid := chosen.choice(workers)["pid"], signal.SIGKILL)
+                    hit.append(pid)
                 break
-    return kills
 
 
-async def orders_under_kills(service: Service, url: str, count: int, rate: float, every_s: float) -> tuple[int, int]:
-    """Returns kills that hit a worker with runs, and repeated actions."""
+async def orders_under_kills(
+    service: Service, url: str, count: int, rate: float, every_s: float, least_kills: int
+) -> tuple[int, int]:
+    """Returns kills that hit a worker with runs, and repeated actions. Orders go on until there were enough kills."""
     await service.ready()
     stop = asyncio.Event()
-    killer = asyncio.create_task(kill_now_and_then(service, every_s, stop))
+    hit: list[int] = []
+    killer = asyncio.create_task(kill_now_and_then(service, every_s, stop, hit))
     orders = await place_orders(url, count, rate)
+    while len(hit) < least_kills and len(orders) < 3 * count:
+        orders += await place_orders(url, 100, rate, prefix=f"more-{len(orders)}")
     stop.set()
-    kills = await killer
-    await all_completed(url, count, within_s=60)
+    await killer
+    kills = len(hit)
+    assert kills >= least_kills, "not exercised: too few kills hit a worker that held runs"
+    await all_completed(url, len(orders), within_s=60)
     verdict = judge(read_effects(service.effects), orders)
     assert verdict.disordered == 0
     audit = service.cli("audit", "--json")
@@ -54,8 +59,7 @@ async def test_every_order_completes_though_workers_are_killed(
     durable_server: RunningServer, make_service: Callable[..., Service]
 ) -> None:
     service = make_service(LEASE_TTL_MS="3000")
-    kills, _ = await orders_under_kills(service, durable_server.url, count=2_000, rate=400, every_s=0.7)
-    assert kills >= 4, "not exercised: too few kills hit a worker that held runs"
+    await orders_under_kills(service, durable_server.url, count=2_000, rate=400, every_s=0.7, least_kills=4)
 
 
 @pytest.mark.chaos
@@ -63,9 +67,10 @@ async def test_every_order_completes_at_400_a_second_with_a_kill_each_second(
     durable_server: RunningServer, make_service: Callable[..., Service]
 ) -> None:
     service = make_service(LEASE_TTL_MS="3000")
-    kills, repeated = await orders_under_kills(service, durable_server.url, count=20_000, rate=400, every_s=1.0)
+    kills, repeated = await orders_under_kills(
+        service, durable_server.url, count=20_000, rate=400, every_s=1.0, least_kills=40
+    )
     print(f"\n{kills} kills hit a worker that held runs; {repeated} actions of 60,000 ran again")
-    assert kills >= 40, "not exercised: too few kills hit a worker that held runs"
 
 
 async def test_a_zombie_is_refused(durable_server: RunningServer, make_service: Callable[..., Service]) -> None:
