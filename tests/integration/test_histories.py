@@ -16,7 +16,7 @@ from workflow_worker.runtime import ordering
 from workflow_worker.service.loader import load_app
 from workflow_worker.testing import TestEnv
 from workflow_worker.testing.histories import from_lines
-from workflow_worker.testing.replaying import ReplayFailed, execution_of
+from workflow_worker.testing.replaying import ReplayFailed, in_memory
 
 APP = """
 from dataclasses import dataclass
@@ -113,9 +113,8 @@ async def test_a_run_that_began_anew_replays_from_where_it_began(tmp_path: Path)
     assert json.loads(found.start.event.data) == {"name": "n", "left": 0}
     app = load_app(str(tmp_path / "counter.py")).app
     ordering.install()
-    execution = execution_of(app, found)
-    states = [each.state for each in execution.feed(found.records) if isinstance(each, SetState)]
-    execution.close()
+    with in_memory(app, found) as execution:
+        states = [each.state for each in execution.feed(found.records) if isinstance(each, SetState)]
     assert json.loads(states[-1]) == shown["state"], "the same clock, the same randomness"
     async with TestEnv(app) as env:
         assert await env.replay("n.jsonl", folder=tmp_path) == 1

@@ -19,11 +19,12 @@ from workflow_worker.app.signatures import classes_around, hints_of
 from workflow_worker.model.codec import JsonType, encode_json
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import UsageError
-from workflow_worker.model.ids import INTERNAL_PREFIX, check_name
+from workflow_worker.model.ids import INTERNAL_PREFIX, RunRef, check_name
 from workflow_worker.model.instants import to_ms
 from workflow_worker.model.internal import STARTS, TICK
 from workflow_worker.model.schedules import ScheduleSpec
-from workflow_worker.runtime.execution import current_execution
+from workflow_worker.runtime.closing import Graveyard
+from workflow_worker.runtime.execution import Execution, current_execution
 from workflow_worker.runtime.ticks import Tick
 
 P = ParamSpec("P")
@@ -75,6 +76,37 @@ class WorkflowDefinition:
         if event.type in STARTS and self.event is not None:
             return functools.partial(self._begin, (self.event.decode(data),), {})
         return functools.partial(self._begin, (), self._inputs.decode(data) if event.type in STARTS else {})
+
+    def execution(
+        self,
+        ref: RunRef,
+        start: Event,
+        started_at: int,
+        catalogue: EventCatalogue,
+        graveyard: Graveyard | None = None,
+    ) -> Execution:
+        """A run of it in memory before its first record: the same for a worker, a replay and a test, for ever.
+
+        Args:
+            ref: The run's full name.
+            start: Its start event.
+            started_at: Its first instant, in milliseconds since 1970.
+            catalogue: The declared events of the app.
+            graveyard: See `Execution`.
+
+        Raises:
+            EventRejected: The event does not fit the workflow's class.
+        """
+        return Execution(
+            ref=ref,
+            subject=start.subject,
+            started_at=started_at,
+            seed=f"{ref}/{start.id}",
+            main=self.main(start, catalogue),
+            events=catalogue,
+            encode=self.encode_result,
+            graveyard=graveyard,
+        )
 
     @cached_property
     def _tick_parameter(self) -> str | None:

@@ -24,11 +24,10 @@ from workflow_worker.model.failure import ErrorKind, Failure, describe
 from workflow_worker.model.ids import MAX_NAME_BYTES, RunRef, run_ref
 from workflow_worker.model.internal import ChildCancel, ChildEnded, Origin, encode_origin, origin_of, tag_of
 from workflow_worker.model.run import RunStatus
-from workflow_worker.runtime.futures import NumberedFuture
-from workflow_worker.runtime.ledger import Ledger
+from workflow_worker.runtime.futures import Mailed, TaskLike
 from workflow_worker.runtime.loop import Loop
 from workflow_worker.runtime.outbox import Outbox
-from workflow_worker.runtime.places import Place, here, show
+from workflow_worker.runtime.places import here, show
 
 _FAMILY_KEPT = 80
 _CHILD_ID = re.compile(r"\.[0-9]+-[0-9a-f]{16}\Z")
@@ -62,7 +61,7 @@ class Startable(Protocol[R_co]):
         ...
 
 
-class ChildCall(NumberedFuture[R]):
+class ChildCall(TaskLike, Mailed[R]):
     """One child that this run awaits, or may await; cancelled, it takes the child back."""
 
     __slots__ = (
@@ -71,14 +70,11 @@ class ChildCall(NumberedFuture[R]):
         "children",
         "decode",
         "detached",
-        "ledger",
         "name",
-        "place",
         "ref",
         "started",
     )
 
-    ledger: Ledger
     children: Children
     name: str
     ref: RunRef
@@ -87,42 +83,17 @@ class ChildCall(NumberedFuture[R]):
     detached: bool
     started: EmitEvent
     cancel_sent: bool
-    place: Place | None
-
-    def start(self) -> None:
-        """A child is started by an event."""
-
-    def stop(self) -> None:
-        """A child is taken back by an event."""
-
-    def resume(self) -> None:
-        """A child has no attempts."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Nobody waits for the child any more: it is asked to end."""
         if not super().cancel(msg):
             return False
-        self.ledger.abandon(self)
         self.children.take_back(self)
         return True
 
     def get_name(self) -> str:
         """The child's full name."""
         return self.ref
-
-    def set_name(self, value: object) -> None:
-        """A child is named by its run; `asyncio.TaskGroup` asks for this method."""
-
-    def get_coro(self) -> None:
-        """There is none."""
-
-    def cancelling(self) -> int:
-        """A child keeps no count of cancel requests."""
-        return 0
-
-    def uncancel(self) -> int:
-        """A child keeps no count of cancel requests."""
-        return 0
 
     def __str__(self) -> str:
         return f"child workflow '{self.name}' (#{self.number})"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from workflow_worker.model.command import CancelAction, CancelTimer, StartAction, StartTimer
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.failure import Failure, rebuild
-from workflow_worker.runtime.ledger import Ledger
+from workflow_worker.runtime.ledger import Ledger, Step
 from workflow_worker.runtime.places import Place, show
 
 R = TypeVar("R")
@@ -87,16 +87,64 @@ class NumberedTask(asyncio.Task[R]):
         return left
 
 
-class Call(NumberedFuture[R]):
-    """One call of an action: made, and numbered, when it is written; awaited whenever the author likes.
+class Awaited(NumberedFuture[R]):
+    """A step of a run that the code can await. Given up, it leaves the ledger; a record that comes later is ignored."""
 
-    It is not a coroutine, so a fan-out needs no task per call. ``asyncio.create_task(call)`` and
-    ``TaskGroup.create_task(call)`` return the call itself, hence the few methods of a task here.
-    """
-
-    __slots__ = ("arguments", "attempts", "checksum", "decode", "due", "ledger", "name", "options", "place")
+    __slots__ = ("ledger", "place")
 
     ledger: Ledger
+    place: Place | None
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Nobody waits for it any more."""
+        if not super().cancel(msg):
+            return False
+        self.ledger.abandon(cast("Step", self))
+        return True
+
+
+class Mailed(Awaited[R]):
+    """A step that is asked for and taken back by events: it has no commands of its own, and no attempts."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        """An event asks for it."""
+
+    def stop(self) -> None:
+        """An event takes it back."""
+
+    def resume(self) -> None:
+        """There are no attempts to forget."""
+
+
+class TaskLike:
+    """What asyncio asks of a task and a call has to answer: ``asyncio.create_task(call)`` and
+    ``TaskGroup.create_task(call)`` return the call itself, so that a fan-out needs no task per call."""
+
+    __slots__ = ()
+
+    def set_name(self, value: object) -> None:
+        """A call has the name of what it calls; `asyncio.TaskGroup` asks for this method."""
+
+    def get_coro(self) -> Coroutine[Any, Any, Any] | None:
+        """There is none."""
+        return None
+
+    def cancelling(self) -> int:
+        """A call keeps no count of cancel requests."""
+        return 0
+
+    def uncancel(self) -> int:
+        """A call keeps no count of cancel requests."""
+        return 0
+
+
+class Call(TaskLike, Awaited[R]):
+    """One call of an action: made, and numbered, when it is written; awaited whenever the author likes."""
+
+    __slots__ = ("arguments", "attempts", "checksum", "decode", "due", "name", "options")
+
     name: str
     arguments: bytes
     checksum: int
@@ -104,7 +152,6 @@ class Call(NumberedFuture[R]):
     options: object | None
     attempts: int
     due: int
-    place: Place | None
 
     def start(self) -> StartAction | CancelAction:
         """The command that asks for the action, with what the history knows of its attempts."""
@@ -144,28 +191,12 @@ class Call(NumberedFuture[R]):
         """Give the call up; a record of it that comes later is ignored."""
         if not super().cancel(msg):
             return False
-        self.ledger.abandon(self)
         self.arguments = b""
         return True
 
     def get_name(self) -> str:
         """The action's name and the call's number."""
         return f"{self.name}#{self.number}"
-
-    def set_name(self, value: object) -> None:
-        """A call is named by its action; `asyncio.TaskGroup` asks for this method."""
-
-    def get_coro(self) -> Coroutine[Any, Any, R] | None:
-        """There is none."""
-        return None
-
-    def cancelling(self) -> int:
-        """A call keeps no count of cancel requests."""
-        return 0
-
-    def uncancel(self) -> int:
-        """A call keeps no count of cancel requests."""
-        return 0
 
     def __str__(self) -> str:
         return f"'{self.name}' (#{self.number})"

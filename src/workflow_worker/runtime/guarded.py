@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from workflow_worker.model.command import CancelAction, StartAction
 from workflow_worker.model.failure import ErrorKind, Failure
-from workflow_worker.runtime.futures import Call
+from workflow_worker.runtime.futures import Awaited, Call
 
 R = TypeVar("R")
 Guard = Literal["note", "wait"]
@@ -72,7 +72,7 @@ class GuardedCall(Call[R]):
             self.stopping = True
             self.ledger.hold(self, self._wish())
         # The task that awaits a patient call is told only when it is over; asyncio asks no more than this True.
-        return True if self.patient else super(Call, self).cancel(msg)
+        return True if self.patient else super(Awaited, self).cancel(msg)
 
     @property
     def outcome(self) -> Literal["pending", "done", "not done", "unknown"]:
@@ -102,7 +102,7 @@ class GuardedCall(Call[R]):
         if not self.stopping:
             return True
         self.stopping = False
-        super(Call, self).cancel()  # the awaiting code of a patient call gets the cancel that it was asked for
+        super(Awaited, self).cancel()  # the awaiting code of a patient call gets the cancel that it was asked for
         return False
 
 

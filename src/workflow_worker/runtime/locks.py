@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 import msgspec
 
@@ -19,40 +18,21 @@ from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import ContinueAsNew, UsageError
 from workflow_worker.model.ids import MAX_NAME_BYTES, RunRef
 from workflow_worker.model.internal import LockBook, LockGrant, LockRequest
-from workflow_worker.runtime.futures import NumberedFuture
-from workflow_worker.runtime.ledger import Ledger
+from workflow_worker.runtime.futures import Mailed
 from workflow_worker.runtime.loop import Loop
 from workflow_worker.runtime.outbox import Outbox
-from workflow_worker.runtime.places import Place, here
+from workflow_worker.runtime.places import here
 
 HISTORY_KEPT = 1_000
 """A keeper that nobody leaves alone begins a new history after so many records."""
 
 
-class LockWait(NumberedFuture[None]):
+class LockWait(Mailed[None]):
     """One request for a lock, until it is granted."""
 
-    __slots__ = ("key", "ledger", "place")
+    __slots__ = ("key",)
 
-    ledger: Ledger
     key: str
-    place: Place | None
-
-    def start(self) -> None:
-        """A lock is asked for by an event."""
-
-    def stop(self) -> None:
-        """A lock is given back by an event."""
-
-    def resume(self) -> None:
-        """A request has no attempts."""
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Nobody waits for it any more."""
-        if not super().cancel(msg):
-            return False
-        self.ledger.abandon(self)
-        return True
 
     def __str__(self) -> str:
         return f"lock '{self.key}' (#{self.number})"

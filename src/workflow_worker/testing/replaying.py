@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from workflow_worker.app.registry import App
@@ -29,8 +30,9 @@ class ReplayFailed(AssertionError):
     """A history does not fit the code any more; the message is the runtime's "expected / got" report."""
 
 
-def execution_of(app: App, run: RecordedRun) -> Execution:
-    """The run in memory before its first record.
+@contextmanager
+def in_memory(app: App, run: RecordedRun) -> Generator[Execution]:
+    """The run in memory before its first record; closed at the end.
 
     Raises:
         UsageError: The app has no such workflow in this version.
@@ -40,15 +42,11 @@ def execution_of(app: App, run: RecordedRun) -> Execution:
     definition = app.find_workflow(workflow, run.version)
     if definition is None:
         raise UsageError(f"app {app.name!r} has no workflow {workflow}@{run.version}, which run {run.ref} belongs to")
-    return Execution(
-        ref=run.ref,
-        subject=run.start.event.subject,
-        started_at=run.created_at,
-        seed=f"{run.ref}/{run.start.event.id}",
-        main=definition.main(run.start.event, app.events),
-        events=app.events,
-        encode=definition.encode_result,
-    )
+    execution = definition.execution(run.ref, run.start.event, run.created_at, app.events)
+    try:
+        yield execution
+    finally:
+        execution.close()
 
 
 def replay(app: App, run: RecordedRun) -> list[Command]:
@@ -57,12 +55,9 @@ def replay(app: App, run: RecordedRun) -> list[Command]:
     Raises:
         ReplayFailed: The code does something else than was recorded.
     """
-    execution = execution_of(app, run)
-    try:
+    with in_memory(app, run) as execution:
         commands = execution.feed(run.records)
         outstanding = execution.outstanding()
-    finally:
-        execution.close()
     was_suspended = any(isinstance(record, RunSuspended) for record in run.records)
     for command in commands:
         if isinstance(command, Suspend) and not was_suspended:
@@ -72,19 +67,13 @@ def replay(app: App, run: RecordedRun) -> list[Command]:
 
 def waits_of(app: App, run: RecordedRun) -> tuple[tuple[type, ...], ...]:
     """The event classes of each ``wf.wait_for`` that the run is at, oldest first."""
-    execution = execution_of(app, run)
-    try:
+    with in_memory(app, run) as execution:
         execution.feed(run.records)
         return execution.awaited_events
-    finally:
-        execution.close()
 
 
 def describe_waits(app: App, run: RecordedRun) -> Sequence[str]:
     """Where each task of the run stands: its name and the author's lines."""
-    execution = execution_of(app, run)
-    try:
+    with in_memory(app, run) as execution:
         execution.feed(run.records)
         return execution.stack()
-    finally:
-        execution.close()

@@ -251,25 +251,18 @@ class RunExecutor:
         """Make the execution; False when the start event does not fit its class."""
         assert self._definition is not None
         self._start = start
+        host = self._host
         try:
-            main = self._definition.main(start.event, self._host.app.events)
+            self._execution = self._definition.execution(
+                self.ref, start.event, self.created_at, host.app.events, host.graveyard
+            )
         except EventRejected as error:
             if self._new:
                 self._rejected_start = describe(error, ErrorKind.PERMANENT)
-                self._host.rejected(self, start.entry, str(error))
+                host.rejected(self, start.entry, str(error))
             else:  # it did fit when the run began: the class was changed, which a person must put right
                 self._outcome = commands.Suspend(describe(error, ErrorKind.PERMANENT))
             return False
-        self._execution = Execution(
-            ref=self.ref,
-            subject=start.event.subject,
-            started_at=self.created_at,
-            seed=f"{self.ref}/{start.event.id}",
-            main=main,
-            events=self._host.app.events,
-            encode=self._definition.encode_result,
-            graveyard=self._host.graveyard,
-        )
         return True
 
     def _decode(self, raw: Sequence[bytes]) -> list[Record] | None:
