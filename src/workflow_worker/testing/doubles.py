@@ -12,6 +12,7 @@ from typing import Any
 from workflow_worker.app.actions import Action, ActionDefinition
 from workflow_worker.app.attempt import action as current_attempt
 from workflow_worker.model.exceptions import UsageError
+from workflow_worker.worker.attempt import as_raisable, outcome_of
 
 NOTHING: Any = object()
 
@@ -116,9 +117,9 @@ class Doubles:
                 )
             if definition.is_async:
                 return await definition.fn(*args, **kwargs)
-            value, error = await asyncio.to_thread(_outcome, definition.fn, args, kwargs)
+            value, error = await asyncio.to_thread(outcome_of, functools.partial(definition.fn, *args, **kwargs))
             if error is not None:
-                raise error
+                raise as_raisable(error)
             return value
         if script.errors:
             raise script.errors.pop(0)
@@ -137,14 +138,6 @@ class Doubles:
             await asyncio.get_running_loop().create_future()
         finally:
             self.hanging.discard(task)
-
-
-def _outcome(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, BaseException | None]:
-    """In a thread. An error goes back as a value: a future takes no StopIteration, and a thread no SystemExit."""
-    try:
-        return fn(*args, **kwargs), None
-    except BaseException as error:  # noqa: BLE001 - whatever a body raises is its error
-        return None, error
 
 
 def _closure(fn: Callable[..., Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from workflow_worker.model.exceptions import ActionTimeout, UsageError
 from workflow_worker.model.failure import ErrorKind, describe
 from workflow_worker.model.ids import RunRef
 from workflow_worker.model.run import RunView
-from workflow_worker.worker.attempt import Attempt, Ended
+from workflow_worker.worker.attempt import Attempt, Ended, as_raisable, outcome_of
 from workflow_worker.worker.executor import RunExecutor
 
 _CANCEL_GRACE_S = 5.0
@@ -186,14 +186,14 @@ class Performer:
     ) -> Any:
         loop, run = self._loop, contextvars.copy_context().run
 
+        def begin() -> Any:
+            loop.call_soon_threadsafe(self._set_deadline, executor, attempt, definition)
+            return run(definition.fn, *args, **kwargs)
+
         def body() -> tuple[Any, BaseException | None]:
-            # An error is handed over as a value: a future takes no StopIteration, and a thread no SystemExit.
             attempt.in_thread = True
             try:
-                loop.call_soon_threadsafe(self._set_deadline, executor, attempt, definition)
-                return run(definition.fn, *args, **kwargs), None
-            except BaseException as error:  # noqa: BLE001 - see above
-                return None, error
+                return outcome_of(begin)
             finally:
                 # In this order: whoever gives it up now sees that it has ended, or is told so.
                 attempt.in_thread = False
@@ -210,7 +210,7 @@ class Performer:
                     raise
                 continue  # it still waited for a thread of the pool that was replaced: nothing of it has run
             if error is not None:
-                raise _as_raisable(error)
+                raise as_raisable(error)
             return value
 
     def _expire(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
@@ -357,13 +357,6 @@ class Performer:
         running = [task for task in self.running if not task.done()]
         if running:
             await asyncio.wait(running, timeout=within_s)
-
-
-def _as_raisable(error: BaseException) -> BaseException:
-    """The error itself, but for those that mean something else when a coroutine raises them."""
-    if isinstance(error, StopIteration | StopAsyncIteration | GeneratorExit | asyncio.CancelledError):
-        return RuntimeError(f"the action raised {type(error).__qualname__}: {error}")
-    return error
 
 
 def _option(options: object | None, name: str, default: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -75,3 +76,19 @@ class Attempt:
             if self.on_abandoned is not None:
                 self.on_abandoned()
                 self.on_abandoned = None
+
+
+def outcome_of(body: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What a sync body returned or raised, for a thread to hand over: a future takes no StopIteration, and a thread no
+    SystemExit."""
+    try:
+        return body(), None
+    except BaseException as error:  # noqa: BLE001 - whatever a body raises is its error
+        return None, error
+
+
+def as_raisable(error: BaseException) -> BaseException:
+    """The error itself, but for those that mean something else when a coroutine raises them."""
+    if isinstance(error, StopIteration | StopAsyncIteration | GeneratorExit | asyncio.CancelledError):
+        return RuntimeError(f"the action raised {type(error).__qualname__}: {error}")
+    return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.unit.testing.shop import (
     reserve,
     trial,
 )
-from workflow_worker import wf
+from workflow_worker import App, wf
 from workflow_worker.model.exceptions import Refused, UsageError
 from workflow_worker.model.run import RunStatus
 from workflow_worker.testing import TestEnv
@@ -240,3 +241,26 @@ async def test_the_environment_is_that_of_the_play_while_it_lasts() -> None:
             assert [found.id for found in await env.runs(fulfil)] == ["order-o-1"]
         assert untouched.status is RunStatus.WAITING
         assert [found.id for found in await env.runs(fulfil)] == ["order-o-0"]
+
+
+async def test_a_sync_action_that_stops_an_iteration_fails_as_in_production() -> None:
+    other = App("iterates")
+
+    @other.event("go")
+    @dataclass(frozen=True)
+    class Go:
+        pass
+
+    @other.action
+    def first(of: list[str]) -> str:
+        return next(iter(of))
+
+    @other.workflow(on=Go)
+    async def look(go: Go) -> str:
+        del go
+        return await first([])
+
+    async with TestEnv(other, max_retries=0) as env:
+        run = await env.publish(Go(), id="1")
+        assert run.ref == f"{look.name}:1"
+        assert "the action raised StopIteration" in str(run.failure)
