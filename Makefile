@@ -27,7 +27,7 @@ SRC := src tests examples bench
 
 .PHONY: test
 test: setup ## Run all tests (embedded servers, no root, about 6 minutes on 2 cores)
-	$(PYTEST) -n 2 -m "not chaos"
+	$(PYTEST) -n 2
 
 .PHONY: chaos
 chaos: setup ## Run the long tests under injected faults

@@ -215,6 +215,7 @@ MUTANTS = (
     *_of(
         "_ingest_route",
         ("letters for what is dropped", "if found.internal then return 'dropped' end", ""),
+        ("internal mail for everyone", "if subject and not found.internal then", "if subject then"),
         ("one run too many", "#live >= subject_cap", "#live > subject_cap"),
         (
             "early out of order",

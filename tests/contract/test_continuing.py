@@ -9,7 +9,17 @@ from tests.contract.actor import LIMITS, Actor
 from workflow_worker.model.event import Event, Mail
 from workflow_worker.model.ids import RunRef
 from workflow_worker.model.run import RunStatus
-from workflow_worker.store.transitions import Commit, Emit, Ingest, Ingested, LeasedRun, Mode
+from workflow_worker.store.transitions import (
+    Commit,
+    Emit,
+    Ingest,
+    Ingested,
+    LeasedRun,
+    Mode,
+    Registration,
+    Route,
+    StartRoute,
+)
 
 NOTE = Event("", "ww.note", data=b'"hello"')
 
@@ -127,6 +137,21 @@ async def test_an_addressed_emit_reaches_its_run_alone(actor: Actor) -> None:
     assert [(mail.event.id, mail.event.type, mail.event.data) for mail in found.mail] == [
         (f"{one.ref}:{_start_of(one)}:1", "ww.note", b'"hello"')
     ]
+
+
+async def test_what_a_run_sends_to_another_is_not_copied_to_the_runs_of_its_subject(actor: Actor) -> None:
+    sender, waiting = await actor.started("42"), await actor.started("7")
+    child = Event("", "ww.child.born", "42", b"1")
+    actor_routes = Registration("m2", {child.type: Route(False, (StartRoute("kid", 1),))}, ("kid@1",))
+    await actor.store.register(actor_routes)
+    await actor.commit(waiting, waits_added=((child.type, "42"),))
+    await actor.commit(sender, emits=tuple(Emit(n, child, "kid", f"k{n}") for n in (1, 2)))
+    actor.number += 1
+    outcome = await actor.store.ingest(Ingest(actor.session, actor.number, 10, actor_routes.mark, "0"))
+    assert isinstance(outcome, Ingested)
+    assert [(run.ref, run.mail) for run in outcome.runs] == [("kid:k1", ()), ("kid:k2", ())]
+    assert [(await actor.view(run.ref)).mails for run in (sender, waiting)] == [0, 0]
+    assert (outcome.fates.routed, (await actor.store.audit()).deliveries) == (2, 0)
 
 
 def _start_of(run: LeasedRun) -> str:

@@ -20,9 +20,10 @@ async def soak(trial: Trial, rounds: int, jobs: int) -> list[tuple[int, int]]:
             await trial.ask(*(f"j{round_}-{number}" for number in range(jobs)), steps=("note",))
 
             async def retired() -> bool:
-                # Not one run by its name: which of them ends last, and so is kept longest, is anybody's guess.
-                there, ended = await raw.zcard(trial.prefix + "index"), await raw.zcard(trial.prefix + "index:ended")
-                waiting = await raw.xlen(trial.prefix + "events")
+                # Not one run by its name: which of them ends last, and so is kept longest, is anybody's guess. And all
+                # at one moment: a stream that is emptied between two looks would hide a whole round.
+                looks = raw.pipeline().zcard(trial.prefix + "index").zcard(trial.prefix + "index:ended")
+                there, ended, waiting = await looks.xlen(trial.prefix + "events").execute()
                 return not waiting and there == ended and there <= trial.settings.retention_runs
 
             await eventually(retired, 20, "retention has caught up")

@@ -169,7 +169,8 @@ class Specification:
                 was = True
         for ref, run in book.live.items():
             about = subject is not None and run.subject == subject
-            if ref not in plan and (about or (text["type"], subject) in book.waits.get(ref, ())):
+            wanted = about or (text["type"], subject) in book.waits.get(ref, ())
+            if ref not in plan and wanted and not text["type"].startswith("ww."):
                 plan[ref] = self._copy(ref, entry)
         if plan:
             return "routed", plan

@@ -22,10 +22,11 @@ SERVER_MS = 1_764_000_000_000
 
 
 class CountingStore(MemoryStore):
-    """Something is always due in 150 ms."""
+    """Something is always due in 150 ms, unless told otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, next_due: int | None = SERVER_MS + 150, sessions_due: int | None = None) -> None:
         super().__init__(Limits(), lambda: SERVER_MS)
+        self.due = Ticked(SERVER_MS, 0, next_due=next_due, sessions_due=sessions_due)
         self.at: list[float] = []
         self.second = asyncio.Event()
 
@@ -33,7 +34,7 @@ class CountingStore(MemoryStore):
         self.at.append(time.monotonic())
         if len(self.at) == 2:
             self.second.set()
-        return Ticked(SERVER_MS, 0, next_due=SERVER_MS + 150)
+        return self.due
 
 
 def make_ticker(store: Store, facts: list[Fact], signs: VitalSigns, limits: WorkerLimits) -> Ticker:
@@ -54,6 +55,19 @@ def make_ticker(store: Store, facts: list[Fact], signs: VitalSigns, limits: Work
 
 async def test_a_server_whose_clock_was_set_back_a_little_is_not_asked_without_a_pause() -> None:
     store = CountingStore()
+    ticker = make_ticker(store, [], VitalSigns(), WorkerLimits(poll_interval_ms=60_000))
+    task = asyncio.ensure_future(ticker.run())
+    try:
+        await asyncio.wait_for(store.second.wait(), 10)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    assert store.at[1] - store.at[0] > 0.1
+
+
+@pytest.mark.parametrize("next_due", [None, SERVER_MS + 3_600_000])
+async def test_a_session_that_is_due_is_looked_at_then_and_not_an_interval_later(next_due: int | None) -> None:
+    store = CountingStore(next_due=next_due, sessions_due=SERVER_MS + 150)
     ticker = make_ticker(store, [], VitalSigns(), WorkerLimits(poll_interval_ms=60_000))
     task = asyncio.ensure_future(ticker.run())
     try:

@@ -309,8 +309,9 @@ def _start_of(route: Route, workflow: str) -> StartRoute | None:
 
 
 def _interested(p: Partition, arrival: Arrival) -> list[RunRef]:
-    """Live runs of the subject in the order of their creation, then the waiting ones by name."""
-    if arrival.subject is None:
+    """Live runs of the subject in the order of their creation, then the waiting ones by name. None for what one run
+    sends to another: the start events of children of one subject would make as many copies as they are, squared."""
+    if arrival.subject is None or arrival.type.startswith(INTERNAL_PREFIX):
         return []
     runs = list(p.state.subjects.get(arrival.subject, ())) if p.on(Rule.SUBJECT_COPIES) else []
     return runs + sorted(p.state.waits.get((arrival.type, arrival.subject), ()))

@@ -81,7 +81,8 @@ local function to_its_run(found)
   create(found, ref, start, run)
 end
 
--- Returns the refusal; nil when the entry was delivered or is early.
+-- Returns the refusal; nil when the entry was delivered or is early. What one run sends another is nobody else's: the
+-- start events of children, which may share one subject, would make as many copies as they are, squared.
 local function to_everyone(found)
   local subject, ended, targets = found.subject, false, found.targets
   for i = 1, #targets, 2 do
@@ -99,7 +100,7 @@ local function to_everyone(found)
     end
   end
   local direct = #found.got > 0 or ended or found.address
-  if subject then
+  if subject and not found.internal then
     local live = live_runs(subject)
     for i = 1, #live do
       local run = run_of(live[i])
