@@ -33,6 +33,15 @@ test: setup ## Run all tests (embedded servers, no root, about 6 minutes on 2 co
 chaos: setup ## Run the long tests under injected faults
 	$(PYTEST) -n 2 -m chaos --timeout 1800
 
+PYTHONS ?= python3.12 python3.13
+.PHONY: test-pythons
+test-pythons: ## Run the unit tests on the other Pythons of this machine
+	@for python in $(PYTHONS); do command -v $$python > /dev/null || { echo "no $$python here"; continue; }; \
+	  venv=.venv-$${python#python}; test -x $$venv/bin/python || $$python -m venv $$venv || exit 1; \
+	  $$venv/bin/pip install --quiet --require-hashes -r constraints.txt && \
+	  $$venv/bin/pip install --quiet --no-deps --no-build-isolation -e . && \
+	  $$venv/bin/python -m pytest tests/unit || exit 1; done
+
 .PHONY: check
 check: setup ## Formatting, lint, types, import layers, spelling
 	$(BIN)/ruff format --check .

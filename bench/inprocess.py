@@ -83,8 +83,9 @@ class EndlessStore:
             self.done.set()
         return outcomes
 
-    async def wait_for_work(self, timeout_ms: int) -> bool:
+    async def wait_for_work(self, timeout_ms: int, then: asyncio.Future[Ingest] | None = None) -> bool:
         """There is none while a worker waits."""
+        del then
         await asyncio.sleep(timeout_ms / 1000)
         return False
 

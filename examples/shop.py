@@ -5,9 +5,11 @@
     workflow-worker publish shipment.packed --data '{"order_id": "o-1", "tracking": "1Z"}' --subject o-1
     workflow-worker runs show order-o-1
 
-What the actions do to the world are lines in the file ``SHOP_LEDGER``. An order of the customer ``broke`` is suspended
-when the card is charged; ``runs cancel`` undoes what was done, ``runs resume`` tries the card again. The spans are
-settings, so that a test of real processes need not wait for a week. Its tests: ``tests/unit/examples/test_shop.py``.
+What the actions do to the world are lines in the file ``SHOP_LEDGER``. The bank wants a token, which each worker
+process gets when its first charge is refused: a *recovery*, done before the charge is tried again. An order of the
+customer ``broke`` is suspended when the card is charged; ``runs cancel`` undoes what was done, ``runs resume`` tries
+the card again. The spans are settings, so that a test of real processes need not wait for a week. Its tests:
+``tests/unit/examples/test_shop.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from workflow_worker import App, Park, RetryPolicy, Rule, action, wf
+from workflow_worker import App, Park, Recover, RetryPolicy, Rule, action, wf
 
 app = App("shop")
 LEDGER = Path(os.environ.get("SHOP_LEDGER", "shop.txt"))
@@ -45,12 +47,44 @@ class ShipmentPacked:
     tracking: str
 
 
+class TokenExpired(Exception):
+    """The bank does not know us any more."""
+
+
 class CardDeclined(Exception):
     """The bank says no: a person must ask the customer."""
 
 
+class Bank:
+    """The client of a payment service. It keeps its token in memory, as such clients do."""
+
+    token: str | None = None
+
+    def charge(self, customer_id: str, total: int) -> None:
+        """Nothing but the refusals.
+
+        Raises:
+            TokenExpired: There is no token, or it is too old.
+            CardDeclined: The customer has no money.
+        """
+        if self.token is None:
+            raise TokenExpired("the bank wants a token")
+        if customer_id == "broke":
+            raise CardDeclined(f"no {total} from {customer_id}")
+
+
+bank = Bank()
+
+
+@app.action(retry=RetryPolicy(attempts=5, initial=0.2, cap=5))
+async def refresh_token() -> None:
+    """Make the bank know us. Done at least once before the next charge, in the same process as that."""
+    bank.token = f"token-{action.idempotency_key}"
+
+
 PAYMENTS = RetryPolicy(
     Rule(ConnectionError).transient(),
+    Rule(TokenExpired).recoverable(Recover(refresh_token, otherwise=Park("payments"))),
     Rule(CardDeclined).permanent(),
     attempts=8,
     initial=timedelta(milliseconds=200),
@@ -72,8 +106,7 @@ def note(what: str, *about: object) -> str:
 @app.action(retry=PAYMENTS, timeout=timedelta(seconds=20))
 async def charge(customer_id: str, total: int) -> str:
     """Take the money."""
-    if customer_id == "broke":
-        raise CardDeclined(f"no {total} from {customer_id}")
+    bank.charge(customer_id, total)
     return note("charge", customer_id, total)
 
 

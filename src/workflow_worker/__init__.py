@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_worker.app.attempt import action
 from workflow_worker.app.registry import App
 from workflow_worker.errors.classifier import Rule
+from workflow_worker.errors.recover import Recover
 from workflow_worker.errors.retry import RetryPolicy
 from workflow_worker.errors.verdict import Fail, Park
 from workflow_worker.model.event import Event
@@ -31,6 +32,7 @@ __all__ = [
     "Event",
     "Fail",
     "Park",
+    "Recover",
     "RetryPolicy",
     "Rule",
     "Settings",

@@ -36,6 +36,7 @@ LIMITS = Limits(
     mailbox_cap=5,
     early_cap=4,
     subject_cap=3,
+    waits_cap=3,
     copies_cap=6,
 )
 ROUTES = Registration(

@@ -12,7 +12,19 @@ from tests.support.servers import RunningServer
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import EventRejected
 from workflow_worker.store.memory.store import MemoryStore
-from workflow_worker.store.transitions import LETTERS_TOLD, Fates, Ingest, Ingested, Letter, Publish
+from workflow_worker.store.transitions import (
+    CROWDED_ERROR,
+    LETTERS_TOLD,
+    CommitOutcome,
+    Emit,
+    Fates,
+    Ingest,
+    Ingested,
+    Letter,
+    Mode,
+    Publish,
+    Renewed,
+)
 
 HEAVY = replace(LIMITS, mailbox_cap=1_000, early_cap=1_000, mailbox_cap_bytes=100_000, copies_cap=1_000)
 
@@ -46,6 +58,62 @@ async def test_a_bare_id_that_was_left_is_no_duplicate_of_itself(actor: Actor) -
     for number in range(4):
         await actor.add_raw([b"id", b"b%d" % number, b"type", b"order.paid", b"subject", b"z"])
     assert [(await ingest(actor)).fates for _ in range(2)] == [Fates(routed=2), Fates(routed=2)]
+
+
+async def test_a_wait_that_finds_no_room_suspends_its_run_until_there_is_some(actor: Actor) -> None:
+    wait = ("order.paid", "z")
+    runs = [await actor.started(subject) for subject in "abcd"]
+    for run in runs[:3]:
+        assert (await actor.commit(run, waits_added=(wait,))).word == "ok"
+    assert (await actor.commit(runs[0], waits_added=(wait,))).word == "ok", "it waits already"
+    late = actor.step(runs[3], Mode.RELEASE, waits_added=(("order.paid", "y"), wait), wake=actor.clock.now + 5)
+    assert (await actor.store.commit([late]))[0] == CommitOutcome("fenced", now=actor.clock.now)
+    assert (await actor.store.commit([late]))[0].word == "again"
+    view = await actor.view(runs[3].ref)
+    assert (view.status, view.error, view.owner, view.records) == ("suspended", CROWDED_ERROR, "", 1)
+    assert (view.waits, view.wake) == ((), None), "none of them, and nothing wakes it"
+    await actor.publish("order.paid", "z", event_id="first")
+    await actor.ingest()
+    assert (await actor.view(runs[3].ref)).mails == 0
+    await actor.commit(runs[0], taken=(), waits_removed=(wait,))
+    assert await actor.store.resume(runs[3].ref, b"resumed", "ops") == "ok"
+    [again] = await actor.ingest()
+    loaded = await actor.store.load(actor.session, again.ref, again.token)
+    assert loaded is not None
+    told = await actor.commit(again, waits_added=(wait,), base=loaded.cid)
+    assert (told.word, told.held) == ("ok", True)
+    assert (await actor.view(again.ref)).waits == (wait,)
+
+
+async def test_a_wait_that_finds_no_room_ends_an_execution_under_way(actor: Actor) -> None:
+    wait = ("order.paid", "z")
+    runs = [await actor.started(subject) for subject in "abcd"]
+    for run in runs[:3]:
+        await actor.commit(run, waits_added=(wait,))
+    await actor.publish("order.paid", "d", event_id="mail")
+    await actor.ingest()
+    outcome = await actor.commit(runs[3], waits_added=(wait,), state=b"1")
+    assert (outcome.word, outcome.held) == ("fenced", False)
+    view = await actor.view(runs[3].ref)
+    assert (view.status, view.mails, view.state) == ("suspended", 1, b"1"), "its mail waits with it"
+    renewed = await actor.store.renew(actor.session, [(run.ref, run.token) for run in runs])
+    assert isinstance(renewed, Renewed)
+    assert renewed.lost == ((runs[3].ref, runs[3].token),)
+
+
+async def test_what_runs_send_each_other_may_be_larger_than_events(actor: Actor) -> None:
+    parent, child = await actor.started("1"), await actor.started("2")
+    told = Event("", "ww.child", data=b"x" * (LIMITS.max_event_bytes + 1))
+    await actor.commit(child, emits=(Emit(1, told, "fulfil", "order-1"),))
+    await actor.commit(child, emits=(Emit(2, Event("", "order.paid", "9", told.data)),))
+    await actor.ingest()
+    loaded = await actor.store.load(actor.session, parent.ref, parent.token)
+    assert loaded is not None
+    assert [mail.event.type for mail in loaded.mail] == ["ww.child"]
+    assert await actor.reasons() == ["too big"], "what an author sends is an event like any other"
+    await actor.add_raw([b"type", b"ww.child", b"data", told.data, b"workflow", b"fulfil", b"run", b"order-1"])
+    await actor.ingest()
+    assert await actor.reasons() == ["too big"] * 2, "a stranger's is no answer"
 
 
 async def test_copies_that_find_no_room_count_too(actor: Actor) -> None:

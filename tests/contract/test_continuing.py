@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha1
+
 import pytest
 from msgspec.structs import replace
 
 from tests.contract.actor import LIMITS, Actor
 from workflow_worker.model.event import Event, Mail
-from workflow_worker.model.ids import RunRef
+from workflow_worker.model.ids import RunRef, emit_id
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.transitions import (
     Commit,
@@ -157,6 +159,21 @@ async def test_what_a_run_sends_to_another_is_not_copied_to_the_runs_of_its_subj
 def _start_of(run: LeasedRun) -> str:
     assert run.start is not None
     return run.start.event.id
+
+
+@pytest.mark.parametrize(("length", "whole"), [(482, True), (483, False)])
+async def test_an_id_that_would_be_too_long_is_named_by_its_digest(actor: Actor, length: int, whole: bool) -> None:
+    await actor.publish("order.placed", event_id="e" * length)
+    [run] = await actor.ingest()
+    two = await actor.started("2")
+    await actor.commit(run, emits=(Emit(1, NOTE, "fulfil", "order-2"),))
+    await actor.ingest()
+    found = await actor.store.load(actor.session, two.ref, two.token)
+    assert found is not None
+    name = f"{run.ref}:{'e' * length}:1"
+    digest = f"sha1:{sha1(name.encode(), usedforsecurity=False).hexdigest()}:1"
+    assert (run.ref, [mail.event.id for mail in found.mail]) == ("fulfil:order-42", [name if whole else digest])
+    assert emit_id(run.ref, "e" * length, 1) == found.mail[0].event.id
 
 
 async def test_an_addressed_emit_starts_the_run_that_it_names(actor: Actor) -> None:

@@ -233,6 +233,25 @@ async def test_acts_are_written_down_once_with_who_did_them(actor: Actor) -> Non
     assert await actor.store.operator_log(0) == []
 
 
+async def test_what_is_done_by_events_is_noted_and_a_lost_answer_notes_it_once(actor: Actor) -> None:
+    noted, began = actor.store.note, actor.clock.now
+    assert await noted("ann", "pause schedule", "report") == "ok"
+    actor.clock.now += 60_000
+    assert await noted("ann", "pause schedule", "report") == "already"
+    assert await noted("ann", "run schedule", "report", "report@1") == "ok"
+    assert await noted("ann", "run schedule", "report", "report@2") == "ok"
+    assert await noted("ann", "pause schedule", "report") == "ok"
+    actor.clock.now += 60_001
+    assert await noted("ann", "pause schedule", "report") == "ok"
+    assert await actor.store.operator_log(10) == [
+        OperatorAct(began + 120_001, "ann", "pause schedule", "report"),
+        OperatorAct(began + 60_000, "ann", "pause schedule", "report"),
+        OperatorAct(began + 60_000, "ann", "run schedule", "report", "report@2"),
+        OperatorAct(began + 60_000, "ann", "run schedule", "report", "report@1"),
+        OperatorAct(began, "ann", "pause schedule", "report"),
+    ]
+
+
 async def test_letters_are_dropped_in_bulk(actor: Actor) -> None:
     for number in range(5):
         await actor.publish(f"what.{number % 2}", "1")

@@ -95,6 +95,10 @@ async def test_attempts_add_up(actor: Actor) -> None:
     await actor.commit(run, attempts=3)
     await actor.commit(run)
     assert (await actor.view(run.ref)).attempts == 5
+    await actor.commit(run, attempts=4, emits=(Emit(1, Event("", "news.a", "1")),))
+    assert (await actor.view(run.ref)).attempts == 9, "beside other changes too"
+    await actor.commit(run, attempts=1, state=b"1")
+    assert (await actor.view(run.ref)).attempts == 10
 
 
 async def test_an_emit_repeated_by_a_later_commit_is_skipped_and_a_new_one_is_not(actor: Actor) -> None:

@@ -34,6 +34,21 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
 
 
+def test_a_run_is_started_by_its_workflows_name(shop: Place) -> None:
+    data = json.dumps({"order_id": "by-hand"})
+    arguments = ("runs", "start", "fulfil", "--data", data, "--subject", "by-hand", "--id", "mine")
+    assert shop.ask(*arguments) == {"id": "mine", "workflow": "fulfil", "operation": "start", "existed": False}
+    wait_for(lambda: shop.run("runs", "show", "fulfil:mine").code == 0, "the run")
+    assert shop.run(*arguments).out == "fulfil:mine was started before: nothing added\n"
+    assert shop.run("runs", "start", "fulfil", "--data", data, "--subject", "x").out.endswith(" is started\n")
+    assert "subject missing: say --subject" in complaint(shop.run("runs", "start", "fulfil", "--data", data), 1)
+    assert "is not started, see `dead show " in complaint(shop.run("runs", "start", "fulfill", "--data", data), 1)
+    assert "2 dead letters, see `workflow-worker dead list`" in complaint(shop.run("runs", "show", "nobody"), 1)
+    shop.run("dead", "drop", "--all", "--yes")
+    complaint(shop.run("runs", "start", "fulfil", "--data", "{"), 2)
+    assert "workflow name 'no name' is not usable" in complaint(shop.run("runs", "start", "no name"), 2)
+
+
 def complaint(answer: Answer, code: int) -> str:
     """The one line on stderr of a command that refused."""
     assert answer.code == code, answer

@@ -53,6 +53,27 @@ def test_a_schedule_is_paused_run_made_up_for_and_resumed(place: Place) -> None:
     wait_for(lambda: shown(place, "report").get("status") == "ok", "the resumption")
 
 
+def test_what_was_done_to_schedules_is_among_what_operators_did(place: Place) -> None:
+    place.run("schedules", "set", "report", "0 0 2 1 *", "--name", "noted", "--by", "ann")
+    wait_for(lambda: shown(place, "noted") != {}, "the schedule")
+    place.run("schedules", "pause", "noted", "--by", "max")
+    ref = place.run("schedules", "run", "noted", "--by", "max").out.split()[0]
+    place.run("schedules", "backfill", "noted", "--since", "2026-01-02", "--until", "2026-01-02", "--by", "max")
+    place.run("schedules", "resume", "noted", "--by", "max")
+    place.run("schedules", "delete", "noted")
+    acts = [act for act in place.run("operators", "--json").document["items"] if act["on"] == "noted"]
+    assert [(act["act"], act["note"]) for act in reversed(acts)] == [
+        ("set schedule", "report: 0 0 2 1 * UTC"),
+        ("pause schedule", ""),
+        ("run schedule", ref.partition(":")[2]),
+        ("backfill schedule", "2026-01-02T00:00:00.000Z to 2026-01-02T00:00:00.000Z"),
+        ("resume schedule", ""),
+        ("delete schedule", ""),
+    ]
+    assert [act["by"] for act in reversed(acts)][:2] == ["ann", "max"]
+    assert "@" in acts[0]["by"]
+
+
 def test_a_schedule_is_set_and_deleted(place: Place) -> None:
     data = json.dumps({"shop": "Berlin"})
     answer = place.run("schedules", "set", "report", "0 0 1 1 *", "--name", "yearly", "--overlap", "allow")

@@ -336,6 +336,82 @@ async def test_a_reader_that_was_given_up_takes_no_entry(valkey: RunningServer) 
         await each.aclose()
 
 
+def brought(value: str) -> asyncio.Future[str]:
+    """Something that is there already."""
+    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
+
+
+def set_to(value: str) -> tuple[str, ...]:
+    return ("SET", "followed", value, "GET")
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_follows_a_blocking_command_is_executed_as_that_ends(valkey: RunningServer, late: bool) -> None:
+    link, client = connect_blocking(valkey.url, 5_000), connect(valkey.url)
+    await client.execute_command("DEL", "queue", "followed")
+    then = asyncio.get_running_loop().create_future() if late else brought("1")
+    waiting = asyncio.ensure_future(link.execute_followed(("BLPOP", "queue", 5), then, set_to))
+    await until_blocked(client, 1)
+    if late:
+        then.set_result("1")
+        await asyncio.sleep(0.02)
+    assert await client.execute_command("GET", "followed") is None
+    await client.execute_command("RPUSH", "queue", "x")
+    assert await waiting == ([b"queue", b"x"], None)
+    assert await client.execute_command("GET", "followed") == b"1"
+    assert await link.execute_command("PING") == b"PONG"
+    for each in (link, client):
+        await each.aclose()
+
+
+async def test_nothing_follows_where_nothing_came_in_time(valkey: RunningServer) -> None:
+    link = connect_blocking(valkey.url, 5_000)
+    then: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    assert await link.execute_followed(("BLPOP", "never-filled", 0.01), then, set_to) == (None, None)
+    then.set_result("1")
+    await asyncio.sleep(0)
+    assert await link.execute_command("GET", "x") is None
+    await link.aclose()
+
+
+async def test_an_error_of_one_command_does_not_hide_the_other(valkey: RunningServer) -> None:
+    link = connect_blocking(valkey.url, 5_000)
+    first, second = await link.execute_followed(("NOSUCHCOMMAND",), brought("1"), lambda _: ("PING",))
+    assert (isinstance(first, exceptions.ResponseError), second) == (True, b"PONG")
+    first, second = await link.execute_followed(("PING",), brought("1"), lambda _: ("EVALSHA", "0" * 40, 0))
+    assert (first, isinstance(second, exceptions.NoScriptError)) == (b"PONG", True)
+    await link.aclose()
+
+
+async def test_a_pair_that_is_given_up_is_not_executed_when_the_first_would_have_ended(valkey: RunningServer) -> None:
+    link, client = connect_blocking(valkey.url, 5_000), connect(valkey.url)
+    await client.execute_command("DEL", "queue", "followed")
+    waiting = asyncio.ensure_future(link.execute_followed(("BLPOP", "queue", 5), brought("1"), set_to))
+    await until_blocked(client, 1)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await until_blocked(client, 0)
+    await client.execute_command("RPUSH", "queue", "x")
+    assert await client.execute_command("GET", "followed") is None
+    assert await client.execute_command("LLEN", "queue") == 1
+    for each in (link, client):
+        await each.aclose()
+
+
+async def test_a_pair_whose_connection_breaks_fails_once(tmp_path: Path) -> None:
+    with RunningServer(server_binary("valkey-9.1"), tmp_path / "s") as server:
+        link, client = connect_blocking(server.url, 5_000), connect(server.url)
+        waiting = asyncio.ensure_future(link.execute_followed(("BLPOP", "queue", 5), brought("1"), set_to))
+        await until_blocked(client, 1)
+        await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with pytest.raises(exceptions.ConnectionError):
+            await waiting
+        for each in (link, client):
+            await each.aclose()
+
+
 async def test_blocking_commands_do_not_wait_for_each_other(valkey: RunningServer) -> None:
     link, client = connect_blocking(valkey.url, 5_000), connect(valkey.url)
     waiting = asyncio.ensure_future(link.execute_command("BLPOP", "never-filled", 5))

@@ -531,6 +531,7 @@ async def test_health_answers_at_once_while_the_supervisor_is_busy_and_workers_d
     service = WorkerService(Settings.from_mapping(variables), str(APP), emit=lambda _: None)
     with WebServer(service) as web:
         url = f"http://127.0.0.1:{web.port}/api/health/worker"
+        assert url.startswith(service.web_address)
 
         def ask() -> float:
             began = time.monotonic()

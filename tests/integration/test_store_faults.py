@@ -20,7 +20,7 @@ from workflow_worker.model.run import RunStatus
 from workflow_worker.store.redis.calls import Durability
 from workflow_worker.store.redis.connection import connect, connect_blocking
 from workflow_worker.store.redis.store import RedisStore
-from workflow_worker.store.transitions import Limits, Mode, Publish
+from workflow_worker.store.transitions import Ingest, Ingested, Limits, Mode, Publish
 
 T = TypeVar("T")
 DEADLINE_S = 10.0
@@ -304,6 +304,64 @@ async def test_a_reader_killed_while_it_sleeps(server: RunningServer) -> None:
             await sleeper
         await actor.store.publish([event(1)])
         assert await actor.store.wait_for_work(1_000)
+
+
+def next_request(actor: Actor) -> asyncio.Future[Ingest]:
+    """What lies behind the actor's sleep."""
+    actor.number += 1
+    behind: asyncio.Future[Ingest] = asyncio.get_running_loop().create_future()
+    behind.set_result(Ingest(actor.session, actor.number, 10, ROUTES.mark))
+    return behind
+
+
+async def test_an_ingest_behind_a_sleep_whose_connection_breaks_is_had_by_its_number(server: RunningServer) -> None:
+    async with acting(server) as actor:
+        await actor.begin()
+        await actor.ingest()
+        await actor.store.wait_for_work(1)
+        behind = next_request(actor)
+        sleeper = asyncio.create_task(actor.store.wait_for_work(5_000, behind))
+        await until(lambda: "blocked_clients:1" in _ask(server, "INFO", "clients"))
+        server.command("CLIENT", "KILL", "TYPE", "normal")
+        with pytest.raises(StoreUnavailable, match="connection failed"):
+            await sleeper
+        await answered(lambda: actor.store.publish([event(1)]))
+        outcome = await actor.store.ingest(behind.result())
+        assert isinstance(outcome, Ingested)
+        assert [run.ref for run in outcome.runs] == ["fulfil:order-1"]
+
+
+async def test_an_ingest_behind_a_sleep_that_the_server_does_not_know_is_not_answered(server: RunningServer) -> None:
+    async with acting(server) as actor:
+        await actor.begin()
+        await actor.ingest()
+        await actor.store.wait_for_work(1)
+        behind = next_request(actor)
+        sleeper = asyncio.create_task(actor.store.wait_for_work(5_000, behind))
+        await until(lambda: "blocked_clients:1" in _ask(server, "INFO", "clients"))
+        server.command("SCRIPT", "FLUSH")
+        await actor.store.publish([event(1)])
+        assert await sleeper is True
+        outcome = await actor.store.ingest(behind.result())
+        assert isinstance(outcome, Ingested)
+        assert (len(outcome.runs), outcome.again) == (1, False)
+
+
+async def test_where_sleeping_is_refused_no_ingest_goes_behind(server: RunningServer) -> None:
+    """It would be executed at once and its answer lie until the sleep is over, or each sleep end at once."""
+    async with acting(server) as actor:
+        await actor.begin()
+        await actor.ingest()
+        await actor.store.wait_for_work(1)
+        server.command("ACL", "SETUSER", "default", "-xreadgroup")
+        asleep = asyncio.get_running_loop().time()
+        answers = [await actor.store.wait_for_work(50, next_request(actor)) for _ in range(3)]
+        assert asyncio.get_running_loop().time() - asleep >= 0.09
+        assert answers[1:] == [False, False]
+        server.command("ACL", "SETUSER", "default", "+xreadgroup")
+        assert await actor.store.wait_for_work(1) is False
+        await actor.store.publish([event(1)])
+        assert isinstance(await actor.store.wait_for_work(5_000, next_request(actor)), Ingested)
 
 
 # ------------------------------------------------------------------------------------- every state, and out of it again

@@ -390,6 +390,96 @@ async def test_a_drain_hands_back_at_once_what_an_ingest_under_way_brings() -> N
         assert rig.world.calls == [("charge", 1), ("print_label", 1)]
 
 
+class Watched(MemoryStore):
+    """Notes each ingest, and how many sleeps have one behind them."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, lambda: time.time_ns() // 1_000_000)
+        self.ingests: list[Ingest] = []
+        self.asleep: asyncio.Future[Ingest] | None = None
+        self.behind = 0
+
+    async def ingest(self, request: Ingest) -> IngestOutcome:
+        self.ingests.append(request)
+        return await super().ingest(request)
+
+    async def wait_for_work(self, timeout_ms: int, then: asyncio.Future[Ingest] | None = None) -> bool | IngestOutcome:
+        self.asleep = then
+        try:
+            outcome = await super().wait_for_work(timeout_ms, then)
+        finally:
+            self.asleep = None
+        self.behind += not isinstance(outcome, bool)
+        return outcome
+
+    async def until_asleep(self, behind: bool) -> None:
+        """A worker sleeps, with an ingest behind its sleep or without."""
+        async with asyncio.timeout(5):
+            while self.asleep is None or self.asleep.done() is not behind:  # noqa: ASYNC110 - the worker tells nobody
+                await asyncio.sleep(0.001)
+
+
+async def test_an_idle_worker_has_its_ingest_behind_its_sleep() -> None:
+    async with rig_of() as rig:
+        store = rig.store = Watched(rig.limits)
+        await rig.start()
+        await store.until_asleep(behind=True)
+        asked = len(store.ingests)
+        await rig.publish("order.placed", "o-1", "e-1")
+        await rig.until("o-1", RunStatus.COMPLETED)
+        assert store.behind >= 1
+        await store.until_asleep(behind=True)
+        numbers = list(dict.fromkeys(request.number for request in store.ingests))  # it had to register first
+        assert numbers == list(range(1, len(numbers) + 1)), "in order, none left out"
+        assert len(store.ingests) >= asked + 1
+
+
+async def test_while_something_executes_no_ingest_lies_behind_a_sleep_and_then_it_does() -> None:
+    """Somebody's code might hold up this worker's loop: what wakes it then must be another worker's to take."""
+    async with rig_of() as rig:
+        store = rig.store = Watched(rig.limits)
+        await rig.start()
+        await rig.publish("order.placed", "o-1", how="slow")
+        await rig.until_slow()
+        await store.until_asleep(behind=False)
+        rig.world.gate.set()
+        await rig.until("o-1", RunStatus.COMPLETED)
+        await store.until_asleep(behind=True)
+
+
+async def test_a_drain_ends_a_sleep_with_an_ingest_behind_it_and_leaves_nothing_leased() -> None:
+    async with rig_of() as rig:
+        store = rig.store = Watched(rig.limits)
+        worker = await rig.start()
+        await store.until_asleep(behind=True)
+        assert store.asleep is not None
+        given_up = store.asleep.result()
+        began = time.monotonic()
+        worker.drain()
+        await asyncio.wait_for(rig.workers.pop()[1], 10)
+        assert time.monotonic() - began < 1
+        last = store.ingests[-1]
+        assert (last.number, last.room) == (given_up.number, 0), "the doubt about its number is over"
+        await rig.publish("order.placed", "o-1")
+        assert (await store.depth()).events == 1
+        await rig.start("w2")
+        await rig.until("o-1", RunStatus.COMPLETED)
+
+
+async def test_what_wakes_a_sleeper_in_the_moment_of_its_drain_is_handed_back() -> None:
+    async with rig_of() as rig:
+        store = rig.store = Watched(rig.limits)
+        worker = await rig.start()
+        await store.until_asleep(behind=True)
+        await rig.publish("order.placed", "o-1")
+        worker.drain()
+        await asyncio.wait_for(rig.workers.pop()[1], 10)
+        assert rig.world.calls == []
+        await rig.start("w2")
+        view = await rig.until("o-1", RunStatus.COMPLETED)
+        assert view.takeovers == 0
+
+
 async def test_a_second_signal_leaves_no_run_released_without_its_action() -> None:
     async with rig_of() as rig:
         worker = await rig.start()

@@ -68,6 +68,12 @@ async def test_its_saga_undoes(shop: Any, stage: Stage) -> None:
     assert steps == ["reserve", "release"]
 
 
+async def test_its_runs_start_without_an_event(shop: Any, stage: Stage) -> None:
+    assert await shop.ship_by_hand(stage.client) == "o-7/2"
+    assert (await stage.until("ship:by-hand")).subject == "o-7"
+    assert result_of(await stage.until("ship:by-name")) == "o-8/1"
+
+
 async def test_its_schedules_start_runs(shop: Any, stage: Stage) -> None:
     nightly = await shop.order_every_night(stage.client)
     await stage.until("ww.schedule:nightly", RunStatus.WAITING)

@@ -92,9 +92,9 @@ class HangingStore(MemoryStore):
         await self._answer("commit")
         return await super().commit(commits)
 
-    async def wait_for_work(self, timeout_ms: int) -> bool:
+    async def wait_for_work(self, timeout_ms: int, then: asyncio.Future[Ingest] | None = None) -> bool | IngestOutcome:
         await self._answer("wait_for_work")
-        return await super().wait_for_work(timeout_ms)
+        return await super().wait_for_work(timeout_ms, then)
 
 
 @dataclass

@@ -73,9 +73,9 @@ STORE = (
         (
             Edit(
                 "store/redis/store.py",
-                '        reply = await self._call(\n            *("ingest", ',
+                "        return _ingest_outcome(await self._call(*self._ingest(request)))\n",
                 "        await self._read_apart(request.room)\n"
-                '        reply = await self._call(\n            *("ingest", ',
+                "        return _ingest_outcome(await self._call(*self._ingest(request)))\n",
             ),
             Edit(
                 "store/redis/store.py",
@@ -118,7 +118,7 @@ STORE = (
     Mutation(
         "last in, first out",
         "the newest mail stands at the mailbox's head",
-        (_lua("_ingest_write", "call('RPUSH', P .. 'mailbox:'", "call('LPUSH', P .. 'mailbox:'"),),
+        (_lua("_ingest_write", "write_list('RPUSH', P", "write_list('LPUSH', P"),),
     ),
     Mutation(
         "due timers stay",
@@ -208,12 +208,10 @@ WORKER = (
         (
             Edit(
                 "worker/executor.py",
-                "        self._fire_due()\n        over =",
-                "        self._fire_due()\n"
-                "        if self._starts and not self._withholds:\n"
-                "            starts, self._starts = self._starts, []\n"
-                "            self._perform(starts)\n"
-                "        over =",
+                "            course.bring_up_to_date(steps)\n",
+                "            course.bring_up_to_date(steps)\n"
+                "        if steps is not None and steps.starts and not self._withholds(steps):\n"
+                "            self._perform(steps, steps.take_starts())\n",
             ),
         ),
         BY_WORKER,
@@ -225,8 +223,8 @@ WORKER = (
             Edit("worker/executor.py", "        self.take_mail(loaded.mail)\n", ""),
             Edit(
                 "worker/executor.py",
-                "        self._feed(())\n        self.take_mail(leased.mail)\n",
-                "        self._feed(())\n",
+                "self._course.begin(definition, leased.start, self.leased_at)\n        self.take_mail(leased.mail)\n",
+                "self._course.begin(definition, leased.start, self.leased_at)\n",
             ),
             Edit(
                 "worker/executor.py",

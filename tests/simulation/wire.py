@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +45,12 @@ class SynchronousClient:
     async def execute_command(self, *arguments: Argument) -> Any:
         """One command, answered."""
         return self.command(*arguments)
+
+    async def execute_followed(
+        self, command: tuple[Argument, ...], then: asyncio.Future[T], follower: Callable[[T], tuple[Argument, ...]]
+    ) -> tuple[Any, Any]:
+        """A wait at the server, and what lies behind it: nobody may do so here."""
+        raise AssertionError(f"this client never waits, not in {command[0]!r} either")
 
     async def listen(self, channel: str) -> AsyncGenerator[bytes]:
         """What a channel would bring: nobody may wait for it here."""

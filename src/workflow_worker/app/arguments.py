@@ -58,11 +58,11 @@ class Arguments:
         """
         if self._whole is not None:
             try:
-                values = msgspec.structs.astuple(self._whole.decode(raw))
+                found = self._whole.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # one is left out, which may be right, or does not fit: the way below finds out which, and says so
             else:
-                return (), dict(zip(self._names, values, strict=True))
+                return (), msgspec.structs.asdict(found)
         return self._decode_each(raw)
 
     def _decode_each(self, raw: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -48,7 +48,16 @@ class AttemptContext(msgspec.Struct, frozen=True):
     """Reads a run from the store that the worker works on."""
 
 
-_current: ContextVar[AttemptContext | None] = ContextVar("workflow_worker_attempt", default=None)
+Attempted = AttemptContext | Callable[[], AttemptContext]
+"""An attempt as its context, or what makes one when it is asked for, because most bodies never ask."""
+
+_current: ContextVar[Attempted | None] = ContextVar("workflow_worker_attempt", default=None)
+
+enter_attempt: Callable[[Attempted], Token[Attempted | None]] = _current.set
+"""Make that what ``action`` shows in this task or thread and all that it starts, until `leave_attempt` of what comes
+back. Without a ``with``: a worker does it for each attempt."""
+leave_attempt: Callable[[Token[Attempted | None]], None] = _current.reset
+"""The end of `enter_attempt`, in the same context."""
 
 
 class AttemptScope:
@@ -58,7 +67,7 @@ class AttemptScope:
 
     def __init__(self, context: AttemptContext) -> None:
         self._context = context
-        self._token: Token[AttemptContext | None] | None = None
+        self._token: Token[Attempted | None] | None = None
 
     def __enter__(self) -> AttemptContext:
         self._token = _current.set(self._context)
@@ -121,7 +130,7 @@ class CurrentAttempt:
             beat()
 
     def __repr__(self) -> str:
-        context = _current.get()
+        context = _shown()
         return "<action: no attempt>" if context is None else f"<action: {context.action} of {context.run}>"
 
 
@@ -142,8 +151,13 @@ async def look_at(ref: RunRef) -> RunView | None:
     return await look(ref)
 
 
+def _shown() -> AttemptContext | None:
+    attempted = _current.get()
+    return attempted() if callable(attempted) else attempted
+
+
 def _here(name: str) -> AttemptContext:
-    context = _current.get()
+    context = _shown()
     if context is None:
         raise UsageError(
             f"action.{name} is known only while a worker performs an action. In a workflow use wf.info(); in a test of"

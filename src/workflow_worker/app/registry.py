@@ -7,9 +7,17 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from workflow_worker.app.actions import Action, ActionDecorator, ActionDefinition, define_action, without_key
+from workflow_worker.app.actions import (
+    Action,
+    ActionDecorator,
+    ActionDefinition,
+    CallOptions,
+    define_action,
+    without_key,
+)
 from workflow_worker.app.builtin import lock_keeper
 from workflow_worker.app.events import EventCatalogue
+from workflow_worker.app.recovery import check_general_recoveries, check_recoveries, recovery_in
 from workflow_worker.app.routes import registration
 from workflow_worker.app.schedules import EVENTS as SCHEDULE_EVENTS
 from workflow_worker.app.schedules import declared_schedule, keeper_of
@@ -35,11 +43,12 @@ class App:
         retry: Policy of the actions that have none of their own; its rules also come after those of the ones that do.
 
     Raises:
-        UsageError: The name is not usable.
+        UsageError: The name is not usable, or a recovery of the policy needs arguments.
     """
 
     def __init__(self, name: str, *, retry: RetryPolicy | None = None) -> None:
         self.name = check_name("app", name)
+        check_general_recoveries(retry)
         self.retry = retry
         self.events = EventCatalogue(SCHEDULE_EVENTS)
         self._actions: dict[str, ActionDefinition] = {}
@@ -110,6 +119,10 @@ class App:
 
         return declare
 
+    @overload
+    def workflow(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+    @overload
     def workflow(
         self,
         *,
@@ -123,12 +136,29 @@ class App:
         timezone: str = "UTC",
         overlap: Overlap = "skip",
         catch_up: float | timedelta = CATCH_UP_MS / 1000,
-    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
-        """Declare a deterministic ``async def`` that orchestrates actions.
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+
+    def workflow(
+        self,
+        fn: Any = None,
+        *,
+        on: type | None = None,
+        id: str | None = None,
+        version: int = 1,
+        name: str | None = None,
+        on_existing: Literal["ignore", "restart"] = "ignore",
+        timeout: float | timedelta | None = None,
+        cron: str | None = None,
+        timezone: str = "UTC",
+        overlap: Overlap = "skip",
+        catch_up: float | timedelta = CATCH_UP_MS / 1000,
+    ) -> Any:
+        """Declare a deterministic ``async def`` that orchestrates actions: ``@app.workflow`` or ``@app.workflow(…)``.
 
         Args:
-            on: The declared class of the event that starts a run, which the function takes; None: only other workflows
-                start it, with any arguments that have a JSON form.
+            fn: The function, where the decorator has no options.
+            on: The declared class of the event that starts a run, which the function takes; None: other workflows and
+                `Client.start` start it, with any arguments that have a JSON form.
             id: How a run's id is made from the event: ``"order-{order_id}"`` with the declared subject's field,
                 ``{subject}``, ``{id}``; by default the event's id. A second event with the same id starts
                 nothing.
@@ -146,14 +176,16 @@ class App:
         Raises:
             UsageError: This version is declared already, or something is not usable.
         """
+        if isinstance(fn, type):
+            raise UsageError(f"which event starts the workflow goes by name: @app.workflow(on={fn.__qualname__})")
         if on_existing not in ("ignore", "restart"):
             raise UsageError(f"on_existing={on_existing!r} is not usable: 'ignore' or 'restart'")
         event = None if on is None else self.events.of(on)
         schedule = None if cron is None else declared_schedule(cron, timezone, overlap, catch_up)
 
-        def declare(fn: Callable[P, Coroutine[Any, Any, R]]) -> Workflow[P, R]:
+        def declare(function: Callable[P, Coroutine[Any, Any, R]]) -> Workflow[P, R]:
             definition = define_workflow(
-                fn,
+                function,
                 name=name,
                 version=version,
                 event=event,
@@ -173,7 +205,7 @@ class App:
             self._workflows[key] = definition
             return Workflow(definition)
 
-        return declare
+        return declare if fn is None else declare(fn)
 
     # everybody else's side
 
@@ -189,8 +221,17 @@ class App:
 
     def find_action(self, name: str) -> ActionDefinition | None:
         """The action of that name, with or without a key (``charge[key]``)."""
-        plain = without_key(name)
-        return self._actions.get(plain) or self._builtin_actions.get(plain)
+        found = self._actions.get(name)
+        if found is None:
+            plain = without_key(name)
+            found = self._actions.get(plain) or self._builtin_actions.get(plain)
+        return found
+
+    def find_recovery(self, name: str, failed: ActionDefinition, options: object | None) -> ActionDefinition | None:
+        """What a recorded recovery stands for: an action of the app, else a function of the policies that judge this
+        call; None where the code has nothing of that name any more."""
+        own = options.retry if isinstance(options, CallOptions) and options.retry is not None else failed.retry
+        return self.find_action(name) or recovery_in((own, self.retry), name, DEFAULT_TIMEOUT_S)
 
     def find_workflow(self, name: str, version: int) -> WorkflowDefinition | None:
         """One version of a workflow."""
@@ -233,5 +274,6 @@ class App:
                 f"action {definition.name!r} is declared twice: at {known.place} and at {definition.place};"
                 " give one of them another name="
             )
+        check_recoveries(retry, definition)
         self._actions[definition.name] = definition
         return Action(definition, self._declare_action)

@@ -9,6 +9,7 @@ import msgspec
 
 from workflow_worker.app.events import EventCatalogue
 from workflow_worker.app.workflows import WorkflowDefinition
+from workflow_worker.model.ids import start_type
 from workflow_worker.model.internal import LOCK, LOCK_WORKFLOW, START, TICK
 from workflow_worker.model.schedules import KEEPER_WORKFLOW, SET, TOLD
 from workflow_worker.store.transitions import Registration, Route, StartRoute
@@ -49,6 +50,7 @@ def registration(events: EventCatalogue, workflows: Iterable[WorkflowDefinition]
         # Addressed by runs to runs: a child starts in its newest version, also under the id of one that has ended.
         children = tuple(StartRoute(each.name, each.version, restart=True) for _, each in sorted(newest.items()))
         ticks = tuple(StartRoute(each.name, each.version) for _, each in sorted(newest.items()))
+        routes |= {start_type(each.name): _own_route(each) for _, each in sorted(newest.items())}
         routes |= {
             START: Route(False, children),
             TICK: Route(False, ticks),
@@ -59,3 +61,10 @@ def registration(events: EventCatalogue, workflows: Iterable[WorkflowDefinition]
         knows = (*knows, f"{LOCK_WORKFLOW}@1", f"{KEEPER_WORKFLOW}@1")
     content = msgspec.json.encode([list(routes.items()), knows])
     return Registration(hashlib.sha256(content).hexdigest()[:_MARK_LENGTH], routes, knows)
+
+
+def _own_route(workflow: WorkflowDefinition) -> Route:
+    """Of the event type by which anybody starts this workflow: by name, with its input."""
+    has_subject = workflow.event is not None and workflow.event.subject is not None
+    start = StartRoute(workflow.name, workflow.version, workflow.template, workflow.restart)
+    return Route(has_subject or workflow.needs_subject, (start,))

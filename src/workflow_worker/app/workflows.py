@@ -19,7 +19,7 @@ from workflow_worker.app.signatures import classes_around, hints_of
 from workflow_worker.model.codec import JsonType, encode_json
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import UsageError
-from workflow_worker.model.ids import INTERNAL_PREFIX, RunRef, check_name
+from workflow_worker.model.ids import INTERNAL_PREFIX, START_PREFIX, RunRef, check_name
 from workflow_worker.model.instants import to_ms
 from workflow_worker.model.internal import STARTS, TICK
 from workflow_worker.model.schedules import ScheduleSpec
@@ -70,12 +70,14 @@ class WorkflowDefinition:
         Raises:
             EventRejected: The event does not fit the workflow's class.
         """
-        if event.type not in STARTS and self.event is not None:
-            return functools.partial(self._begin, (catalogue.decode(event, self.event.event_class),), {})
+        by_input = event.type in STARTS or event.type.startswith(START_PREFIX)
+        if not by_input and self.event is not None:
+            value = catalogue.decode(event, self.event.event_class)
+            return functools.partial(self._begin, (value,), {})
         data = input_at(event.data, self._tick_parameter) if event.type == TICK else event.data
-        if event.type in STARTS and self.event is not None:
+        if self.event is not None:
             return functools.partial(self._begin, (self.event.decode(data),), {})
-        return functools.partial(self._begin, (), self._inputs.decode(data) if event.type in STARTS else {})
+        return functools.partial(self._begin, (), self._inputs.decode(data) if by_input else {})
 
     def execution(
         self,

@@ -10,7 +10,7 @@ import typer
 from workflow_worker.app.check import check as find_faults
 from workflow_worker.cli.check import write_findings
 from workflow_worker.cli.options import AppArgument, JsonOption, chosen_app, read_settings
-from workflow_worker.cli.output import print_json, say
+from workflow_worker.cli.output import counted, print_json, say
 from workflow_worker.model.exceptions import Refused
 from workflow_worker.service.artefact import write_artefact
 from workflow_worker.service.describe import describe_app
@@ -21,21 +21,22 @@ from workflow_worker.service.sources import collect
 def build(
     app: AppArgument = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the file goes; made if it is not there.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the file goes; created if missing.")
     ] = Path("dist"),
     include: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB", help="Data that the app reads, relative to its top folder ('shop/mails/*.txt'); repeatable."
+            metavar="GLOB",
+            help="Data files of the app, relative to its top folder ('shop/mails/*.txt'); repeatable.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Build an app into one immutable file: dist/<app>-<hash>.wwa.
+    """Build an app into one immutable file.
 
-    The file holds the app's sources and a manifest: workflows with versions, actions, event types, and the hash of
-    the code. Equal sources give the same file, byte for byte. Refused (exit code 1) when `workflow-worker check`
-    finds an error. Dependencies are not part of it: install them where it starts.
+    The file, dist/<app>-<hash>.wwa, contains the app's sources and a manifest: workflows with their versions, actions,
+    event types, and the hash of the code. Equal sources give the same file, byte for byte. The build is refused (exit
+    code 1) if `workflow-worker check` finds anything. Dependencies are not included: install them where it starts.
 
     \b
     workflow-worker build shop/workflows.py
@@ -51,7 +52,8 @@ def build(
     if findings:
         if not json:
             write_findings(findings)
-        raise Refused(f"{name} is not built: {len(findings)} findings, see `workflow-worker check {name}`")
+        found = counted(len(findings), "finding")
+        raise Refused(f"{name} is not built: {found}, see `workflow-worker check {name}`")
     manifest = describe_app(loaded.app, entry, sources.files)
     path = write_artefact(output, manifest, sources.files)
     if json:
@@ -60,4 +62,5 @@ def build(
     say(str(path))
     for workflow in manifest.workflows:
         say(f"  workflow  {workflow.name}@{workflow.version}")
-    say(f"  {len(manifest.actions)} actions, {len(manifest.events)} event types, {len(sources.files)} files")
+    counts = (len(manifest.actions), "action"), (len(manifest.events), "event type"), (len(sources.files), "file")
+    say(f"  {', '.join(counted(*each) for each in counts)}")

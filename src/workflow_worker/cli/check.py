@@ -11,15 +11,16 @@ import typer
 from workflow_worker.app.check import Finding
 from workflow_worker.app.check import check as find_faults
 from workflow_worker.cli.options import AppArgument, JsonOption, chosen_app, read_settings
-from workflow_worker.cli.output import page, print_json, say
+from workflow_worker.cli.output import counted, page, print_json, say
 from workflow_worker.service.loader import load_app
 
 
 def check(app: AppArgument = None, json: JsonOption = False) -> None:
-    """Look for what cannot be replayed or stored: clocks, randomness, I/O in workflows, types without a stored form.
+    """Find what cannot be replayed or stored in an app.
 
-    Each finding names file, line, the fault and what to write instead. Exit code 1 when there are any. The module is
-    imported; nothing of it is called.
+    Looks for clocks, randomness and I/O in workflows, and for types that cannot be stored. Each finding names file,
+    line, the fault and what to write instead; if there are any, the exit code is 1. The module is imported, but
+    nothing in it is called.
 
     \b
     workflow-worker check shop/workflows.py
@@ -32,11 +33,18 @@ def check(app: AppArgument = None, json: JsonOption = False) -> None:
     else:
         write_findings(findings)
         found = loaded.app
+        parts = (
+            (len(found.workflows), "workflow"),
+            (len(found.actions), "action"),
+            (len(found.events.types), "event type"),
+        )
+        outcome = counted(len(findings), "finding") if findings else "no findings"
         say(
-            f"{found.name}: {len(found.workflows)} workflows, {len(found.actions)} actions,"
-            f" {len(found.events.types)} event types; {len(findings) or 'no'} findings",
+            f"{found.name}: {', '.join(counted(*each) for each in parts)}; {outcome}",
             style="bold red" if findings else "green",
         )
+        if not found.workflows:
+            say(f"{found.name} declares no workflow: no event starts anything", style="yellow")
     if findings:
         raise typer.Exit(1)
 

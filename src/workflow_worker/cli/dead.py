@@ -12,7 +12,7 @@ import typer
 
 from workflow_worker.cli.connect import connected, operator
 from workflow_worker.cli.options import ByOption, JsonOption, read_settings
-from workflow_worker.cli.output import Listing, print_json, say
+from workflow_worker.cli.output import Listing, counted, print_json, say
 from workflow_worker.client.client import Client
 from workflow_worker.client.documents import letter_document
 from workflow_worker.model.deadletter import DeadLetter
@@ -32,13 +32,15 @@ _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 @dead.command("list")
 def list_letters(
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most this many.")] = 100,
     after: Annotated[
-        str, typer.Option(metavar="ID", help="Go on behind this letter, as `next` of a --json list names it.")
+        str, typer.Option(metavar="ID", help="Continue after this letter; `next` of a --json list names it.")
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """List the dead letters that were not sent again, the oldest first, each with its reason.
+    """List dead letters, oldest first, each with its reason.
+
+    Letters that were sent again are not listed.
 
     \b
     workflow-worker dead list
@@ -67,7 +69,7 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
 
 @dead.command()
 def show(letter_id: LetterArgument, json: JsonOption = False) -> None:
-    """Show one dead letter: why it is here, and the entry's fields exactly as they came."""
+    """Show one dead letter and its raw fields."""
 
     async def look() -> None:
         async with connected(read_settings()) as client:
@@ -87,7 +89,9 @@ def show(letter_id: LetterArgument, json: JsonOption = False) -> None:
 
 @dead.command()
 def redrive(letter_id: LetterArgument, by: ByOption = None, json: JsonOption = False) -> None:
-    """Send a dead letter's event again, when its reason is gone; a run's own copy goes to that run alone.
+    """Send a dead letter's event again, once its cause is fixed.
+
+    If the letter was one run's copy of the event, it goes to that run alone.
 
     \b
     workflow-worker dead redrive 1732484220000-0
@@ -104,17 +108,17 @@ def redrive(letter_id: LetterArgument, by: ByOption = None, json: JsonOption = F
 @dead.command()
 def drop(
     letter_id: OneLetter = None,
-    every: Annotated[bool, typer.Option("--all", help="All that fit the options that follow, instead of one.")] = False,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Only those whose reason begins so.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="All that match the other options, instead of one.")] = False,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Only those whose reason begins with this.")] = "",
     type: Annotated[str | None, typer.Option(metavar="TYPE", help="Only those of this event type.")] = None,
     older: Annotated[
-        str | None, typer.Option(metavar="SPAN", help="Only those that are here for longer, such as 90s, 15m, 36h, 7d.")
+        str | None, typer.Option(metavar="SPAN", help="Only those older than this, such as 90s, 15m, 36h, 7d.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Delete a dead letter for good, or all that fit.
+    """Delete a dead letter for good, or all that match.
 
     \b
     workflow-worker dead drop 1732484220000-0
@@ -155,9 +159,9 @@ async def _drop_all(client: Client, choice: _Choice, by: str, *, ask: bool, json
     if ask:
         found = await _count(client, choice)
         if not found:
-            raise NotFound("no dead letter fits")
+            raise NotFound("no dead letter matches")
         # On stderr: with --json stdout is one document.
-        if not typer.confirm(f"Delete {found:,} dead letters for good?", err=True):
+        if not typer.confirm(f"Delete {counted(found, 'dead letter')} for good?", err=True):
             raise typer.Abort
     # What came while a person thought about it was not counted, and stays.
     older = choice.older_ms / 1000 + (time.monotonic() - asked if ask else 0)
@@ -165,7 +169,7 @@ async def _drop_all(client: Client, choice: _Choice, by: str, *, ask: bool, json
     if json:
         print_json({"operation": "drop letters", "outcome": "ok", "dropped": gone})
     else:
-        say(f"{gone:,} dead letters deleted")
+        say(f"{counted(gone, 'dead letter')} deleted")
 
 
 async def _count(client: Client, choice: _Choice) -> int:

@@ -48,14 +48,14 @@ class _Story:
 
 def demo(
     orders: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Sample orders to publish.")] = 1_000,
-    rate: Annotated[float, typer.Option(metavar="PER_SECOND", min=1, max=5_000, help="How fast.")] = 100,
+    rate: Annotated[float, typer.Option(metavar="PER_SECOND", min=1, max=5_000, help="Orders a second.")] = 100,
 ) -> None:
-    """See all of it in half a minute: nothing to set up, nothing is left behind.
+    """See everything in half a minute. Nothing to set up, nothing left behind.
 
     Starts an embedded server and a service with two workers in a temporary folder, publishes 1,000 sample orders at
-    about 100 a second, kills a worker that holds runs with SIGKILL in the middle, waits until every order is
-    completed, and checks that each has its three results exactly once. Shows the history of a run that lost its
-    worker, the health report, throughput and latency. The last line is one JSON object.
+    about 100 a second, kills a worker that holds runs with SIGKILL half-way, waits until every order is completed,
+    and checks that each has its three results exactly once. Then shows the history of a run that lost its worker,
+    the health report, throughput and latency. The last line is one JSON object.
     """
     with tempfile.TemporaryDirectory(prefix="ww-demo-") as folder:
         before = Path.cwd()

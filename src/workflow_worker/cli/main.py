@@ -46,15 +46,15 @@ def _root(  # pyright: ignore[reportUnusedFunction] - typer calls it
     """Durable workflows in plain async Python on Redis Streams.
 
     \b
-    workflow-worker demo                        see all of it in half a minute
-    workflow-worker dev shop/workflows.py       write an app: new code answers on save
-    workflow-worker build shop/workflows.py     make one immutable file of it
+    workflow-worker demo                        see everything in half a minute
+    workflow-worker dev shop/workflows.py       write an app, with hot reload
+    workflow-worker build shop/workflows.py     turn it into one immutable file
     workflow-worker start dist/shop-1f2e3d.wwa  run it in production
     workflow-worker publish TYPE --data JSON    send an event
     workflow-worker runs show ID                see what became of it
 
-    Without REDIS_URL an embedded server keeps its data in .workflow-worker/ of the working folder, and every command
-    started in this folder uses it.
+    Without REDIS_URL, an embedded server keeps its data in .workflow-worker/ of the working folder, and every command
+    run in this folder uses it.
     """
 
 

@@ -1,4 +1,4 @@
-"""``workflow-worker operators``: what people did to runs and dead letters."""
+"""``workflow-worker operators``: what people did to runs, dead letters and schedules."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from workflow_worker.model.instants import iso_ms
 
 
 def operators(
-    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most this many.")] = 100,
     json: JsonOption = False,
 ) -> None:
-    """List who cancelled, resumed, sent again or deleted what, and when; the newest first.
+    """List who did what, newest first.
 
-    About the last 10,000 acts are kept, those over HTTP too.
+    Who cancelled, resumed, sent again, deleted or scheduled what, and when, also over HTTP. About the last 10,000 acts
+    are kept.
 
     \b
     workflow-worker operators --limit 20

@@ -16,7 +16,7 @@ AppArgument = Annotated[
     typer.Argument(
         metavar="APP",
         help="The app: package.module:attribute or path/file.py[:attribute]; the attribute is 'app' by default."
-        " Without it: $WORKFLOW_APP.",
+        " Default: $WORKFLOW_APP.",
         show_default=False,
     ),
 ]
@@ -25,7 +25,7 @@ ByOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Who asks, for the history and `workflow-worker operators`. Default: you, as user@host.",
+        help="Who does this, for the history and `workflow-worker operators`. Default: you, as user@host.",
         show_default=False,
     ),
 ]

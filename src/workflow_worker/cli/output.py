@@ -107,6 +107,11 @@ class Listing:
             say(f"there are more: --after {after}, or a greater --limit ({total:,} in all)", style="dim")
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 worker``, ``2,000 workers``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a list that is known whole, see `Listing`."""
     Listing(columns, json=False).add(rows, ())

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from workflow_worker.cli.connect import connected
 from workflow_worker.cli.events_file import BadLine, Source, groups, open_events
+from workflow_worker.cli.input import read_data
 from workflow_worker.cli.options import JsonOption, read_settings
-from workflow_worker.cli.output import Meter, complain, print_json, say
+from workflow_worker.cli.output import Meter, complain, counted, print_json, say
 from workflow_worker.client.client import Client
 from workflow_worker.client.outgoing import Item, outgoing
-from workflow_worker.model.codec import Unreadable, check_json
 from workflow_worker.model.event import Event
-from workflow_worker.model.exceptions import EventRejected, NotFound, StoreFull, StoreUnavailable, UsageError
+from workflow_worker.model.exceptions import EventRejected, StoreFull, StoreUnavailable, UsageError
 from workflow_worker.model.settings import Settings
 
 _BATCH = 200
@@ -41,14 +38,14 @@ def publish(
         typer.Option(metavar="JSON", help="The event's data: JSON, @FILE to read it from a file, - for stdin."),
     ] = None,
     subject: Annotated[
-        str | None, typer.Option(metavar="S", help="The business key that the event is about, such as o-1.")
+        str | None, typer.Option(metavar="S", help="The business key the event is about, such as o-1.")
     ] = None,
     event_id: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", help="The event's id: within DEDUP_WINDOW_MS it is accepted only once."),
+        typer.Option("--id", metavar="ID", help="The event's id, accepted only once within DEDUP_WINDOW_MS."),
     ] = None,
     delay: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Hold the event back for so long.", show_default=False)
+        float, typer.Option(metavar="SECONDS", min=0, help="Hold the event back for this long.", show_default=False)
     ] = 0,
     file: Annotated[
         str | None,
@@ -64,9 +61,9 @@ def publish(
     workflow-worker publish --file EVENTS.jsonl.gz
     producer | workflow-worker publish --file -
 
-    A line of a file is one JSON object: type, and where there are any id, subject, data, source, time. A line that is
-    no event is reported with its number, the others are published, and the exit code is 1. Publishing a file again
-    is harmless where its lines have ids: an id counts once.
+    Each line of a file is one JSON object: `type` and, optionally, `id`, `subject`, `data`, `source`, `time`. A line
+    that is not an event is reported with its number, the others are published, and the exit code is 1. Publishing a
+    file again is harmless if its lines have ids: an id counts once.
     """
     settings = read_settings()
     if file is not None:
@@ -77,29 +74,8 @@ def publish(
         raise typer.Exit(asyncio.run(_publish_file(settings, file, json)))
     if event_type is None or data is None:
         raise typer.BadParameter("name a TYPE and its --data, or a --file of events")
-    event = Event(id=event_id or "", type=event_type, subject=subject or None, data=_read_data(data))
+    event = Event(id=event_id or "", type=event_type, subject=subject or None, data=read_data(data))
     asyncio.run(_publish_one(settings, event, delay, json))
-
-
-def _read_data(text: str) -> bytes:
-    if text == "-":
-        raw = sys.stdin.buffer.read()
-    elif text.startswith("@"):
-        try:
-            raw = Path(text[1:]).read_bytes()
-        except OSError as error:
-            raise NotFound(f"cannot read {text[1:]}: {error.strerror}") from error
-    else:
-        raw = text.encode("utf-8", "surrogateescape")
-    try:
-        raw.decode()
-        check_json(raw)
-        msgspec.json.decode(raw)
-    except (Unreadable, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(
-            f'--data is not JSON ({error}): write it as in --data \'{{"order_id": "o-1"}}\''
-        ) from error
-    return raw
 
 
 async def _publish_one(settings: Settings, event: Event, delay: float, json: bool) -> None:
@@ -129,7 +105,8 @@ async def _publish_file(settings: Settings, name: str, json: bool) -> int:
             }
         )
     else:
-        say(f"{tally.published} published, {tally.duplicates} duplicates, {len(tally.bad)} bad lines")
+        duplicates, bad = counted(tally.duplicates, "duplicate"), counted(len(tally.bad), "bad line")
+        say(f"{tally.published:,} published, {duplicates}, {bad}")
     return 1 if tally.bad else 0
 
 

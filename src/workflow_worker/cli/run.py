@@ -13,11 +13,11 @@ from workflow_worker.service.artefact import cache_folder, is_artefact, open_art
 
 
 def start(app: AppArgument = None) -> None:
-    """Run an app in production: APP, or a file that `workflow-worker build` made.
+    """Run an app in production. APP may be a file that `workflow-worker build` made.
 
-    Runs WORKER_COUNT worker processes and replaces those that die, answers health, metrics and scaling at HOST:PORT,
-    and logs. SIGTERM or Ctrl-C drains: no new work, what runs is finished or handed back within SHUTDOWN_GRACE_MS;
-    a second one hurries. SIGTTIN and SIGTTOU are one worker more and less.
+    Runs WORKER_COUNT worker processes, replaces those that die, logs, and answers requests for health, metrics and
+    scaling at HOST:PORT. SIGTERM or Ctrl-C drains: no new work is taken, and what is in progress is finished or
+    handed back within SHUTDOWN_GRACE_MS; a second signal hurries. SIGTTIN adds a worker, SIGTTOU removes one.
 
     \b
     workflow-worker start dist/shop-1f2e3d4c5b6a.wwa
@@ -33,11 +33,12 @@ def start(app: AppArgument = None) -> None:
 
 
 def dev(app: AppArgument = None) -> None:
-    """Run an app while you write it: each save of a Python file replaces the workers, in less than a second.
+    """Run an app while you write it, with hot reload.
 
-    Runs in flight go on with the new code. A syntax error keeps the old code and is shown. Without REDIS_URL an
-    embedded server keeps events and runs in .workflow-worker/ of this folder, also from one start to the next.
-    One worker process, unless WORKER_COUNT says otherwise.
+    Saving a Python file replaces the workers in less than a second; runs in flight continue with the new code. A
+    syntax error is shown, and the old code keeps running. Without REDIS_URL, an embedded server keeps events and runs
+    in .workflow-worker/ of this folder, also between one start and the next. There is one worker process unless
+    WORKER_COUNT says otherwise.
 
     \b
     workflow-worker dev shop/workflows.py

@@ -1,10 +1,11 @@
-"""``workflow-worker runs``: list runs, show one with its history, cancel or resume it."""
+"""``workflow-worker runs``: start a run, list runs, show one with its history, cancel or resume it."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -12,21 +13,27 @@ from typing import Annotated
 import typer
 
 from workflow_worker.cli.connect import connected, operator
+from workflow_worker.cli.input import read_data
 from workflow_worker.cli.options import ByOption, JsonOption, read_settings
-from workflow_worker.cli.output import Listing, print_json, say, status_style, to_json
+from workflow_worker.cli.output import Listing, counted, print_json, say, status_style, to_json
 from workflow_worker.client.client import Client
 from workflow_worker.client.documents import author_line, decoded, run_details, run_document, run_failure, shown_state
+from workflow_worker.client.handle import RunHandle
+from workflow_worker.client.outgoing import started_by_input
 from workflow_worker.client.standing import standing
 from workflow_worker.client.timeline import Moment, moments, span, timeline_lines
-from workflow_worker.model.exceptions import NotFound
+from workflow_worker.model.exceptions import NotFound, Refused
 from workflow_worker.model.ids import RunRef
 from workflow_worker.model.instants import iso_ms
 from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.store.transitions import RunQuery
 
 _PAGE = 200
+_TAKEN_IN_WITHIN_S = 2.0
+_LOOK_EVERY_S = 0.05
+_CLOCKS_DIFFER_MS = 60_000
 
-runs = typer.Typer(no_args_is_help=True, help="Look at runs, cancel them, let suspended ones go on.")
+runs = typer.Typer(no_args_is_help=True, help="Start runs, look at them, cancel or resume them.")
 
 RunArgument = Annotated[
     str,
@@ -41,13 +48,15 @@ def list_runs(
     status: Annotated[RunStatus | None, typer.Option(help="Only runs in this status.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="W", help="Only runs of this workflow.")] = None,
     subject: Annotated[str | None, typer.Option(metavar="S", help="Only runs about this subject.")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most this many.")] = 100,
     after: Annotated[
-        str, typer.Option(metavar="RUN", help="Go on behind this run, as `next` of a --json list names it.")
+        str, typer.Option(metavar="RUN", help="Continue after this run; `next` of a --json list names it.")
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """List runs, the newest first; the JSON's `next` is for --after, null at the end.
+    """List runs, newest first.
+
+    `next` of the JSON is what --after takes for the next page; null at the end.
 
     \b
     workflow-worker runs list --status suspended
@@ -89,8 +98,72 @@ def _row(run: RunView) -> tuple[str, ...]:
 
 
 @runs.command()
+def start(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="JSON",
+            help="Its arguments by name; of a workflow with `on=` its event. JSON, @FILE for a file, - for stdin.",
+        ),
+    ] = "{}",
+    run_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The run's id: only one run has it. Default: a new one.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="S", help="The business key the run is about, such as o-1.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Start a run of a workflow by its name.
+
+    Also of a workflow that no event starts.
+
+    \b
+    workflow-worker runs start ship --id ship-o-1 --data '{"order_id": "o-1", "box": 2}'
+    """
+    settings, given = read_settings(), read_data(data)
+    chosen = run_id or uuid.uuid4().hex
+
+    async def act() -> None:
+        async with connected(settings, start=True) as client:
+            asked_ms = _now_ms()
+            handle = await client.start(workflow, started_by_input(workflow, given, subject), id=chosen)
+            begun = await _begun(client, handle, asked_ms)
+        if json:
+            document = {"id": handle.id, "workflow": workflow, "operation": "start", "existed": handle.existed}
+            print_json(document)
+        else:
+            say(f"{handle.ref} {begun}")
+
+    asyncio.run(act())
+
+
+async def _begun(client: Client, handle: RunHandle, asked_ms: int) -> str:
+    """What became of a start. The name may be misspelt and the input may not fit: then there is a dead letter, no run.
+
+    Raises:
+        Refused: A dead letter is all that became of it.
+    """
+    if handle.existed:
+        return "was started before: nothing added"
+    deadline = time.monotonic() + _TAKEN_IN_WITHIN_S
+    while time.monotonic() < deadline:
+        if await handle.view() is not None:
+            return "is started"
+        for letter in await client.dead_letters(_PAGE, f"{asked_ms - _CLOCKS_DIFFER_MS}-0"):
+            if letter.field("id") == f"start:{handle.ref}":
+                advice = ": say --subject" if letter.reason == "subject missing" else ""
+                raise Refused(f"{handle.ref} is not started, see `dead show {letter.id}`: {letter.reason}{advice}")
+        await asyncio.sleep(_LOOK_EVERY_S)
+    return "is asked for; no worker has taken it in yet: is a service running?"
+
+
+@runs.command()
 def show(run_id: RunArgument, json: JsonOption = False) -> None:
-    """Show a run and its history as a timeline: what happened when, which attempts failed and why.
+    """Show a run and its timeline.
+
+    What happened when, which attempts failed and why, and what the run waits for now.
 
     \b
     workflow-worker runs show order-o-1
@@ -109,22 +182,28 @@ def show(run_id: RunArgument, json: JsonOption = False) -> None:
 
 
 async def _find(client: Client, run_id: str) -> RunView:
-    """The run; where there is none, whether its event may still wait for somebody to take it in."""
+    """The run; where there is none, whether its event may still wait to be taken in, or be a dead letter."""
     try:
         return await client.run(run_id)
     except NotFound as error:
-        waiting = (await client.depth()).events
-        if not waiting:
+        depth = await client.depth()
+        hints: list[str] = []
+        if depth.events:
+            events = "1 event waits" if depth.events == 1 else f"{depth.events:,} events wait"
+            hints.append(f"{events} in the stream: is a service running?")
+        if depth.dead:
+            hints.append(f"{counted(depth.dead, 'dead letter')}, see `workflow-worker dead list`")
+        if not hints:
             raise
-        events = "1 event waits" if waiting == 1 else f"{waiting:,} events wait"
-        raise NotFound(f"{error}; {events} in the stream: is a service running?") from error
+        raise NotFound("; ".join((str(error), *hints))) from error
 
 
 @runs.command()
 def export(run_id: RunArgument) -> None:
-    """Write a run's history as JSON lines: a test replays it against newer code, see docs/how-to/testing.md.
+    """Write a run's history as JSON lines, for replay in a test.
 
-    It has the payloads of the run's events and actions in it.
+    A test can replay it against newer code: see docs/how-to/testing.md. It contains the payloads of the run's events
+    and actions.
 
     \b
     workflow-worker runs export order-o-1 > histories/order-o-1.jsonl
@@ -147,7 +226,9 @@ def cancel(
     by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask a run to end: it gets asyncio.CancelledError where it waits, and may still clean up.
+    """Ask a run to end.
+
+    It gets asyncio.CancelledError where it waits, and may still clean up. A suspended run continues, in order to end.
 
     \b
     workflow-worker runs cancel order-o-1 --reason "ordered twice"
@@ -164,11 +245,13 @@ def cancel(
 @runs.command()
 def resume(
     run_id: RunArgument,
-    note: Annotated[str, typer.Option(metavar="TEXT", help="What was done about it; kept in the history.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="What was done about it; kept in the run's history.")] = "",
     by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let a suspended run go on: the step that failed is tried again.
+    """Let a suspended run continue.
+
+    The step that failed is tried again; earlier steps are not repeated.
 
     \b
     workflow-worker runs list --status suspended

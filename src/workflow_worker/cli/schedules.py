@@ -17,10 +17,10 @@ from workflow_worker.client.schedules import ScheduleHandle, ScheduleView
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.schedules import Overlap
 
-schedules = typer.Typer(no_args_is_help=True, help="Look at schedules, change them, pause them, run them now.")
+schedules = typer.Typer(no_args_is_help=True, help="Look at schedules, change, pause and run them.")
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="The schedule's name; of a declared one its workflow's.")
+    str, typer.Argument(metavar="NAME", help="The schedule's name; a declared one is named after its workflow.")
 ]
 _COLUMNS = ("NAME", "WORKFLOW", "CRON", "TIMEZONE", "STATUS", "NEXT", "LAST", "STARTED", "SKIPPED", "MISSED")
 
@@ -68,17 +68,19 @@ def set_schedule(
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow to start.")],
     cron: Annotated[str, typer.Argument(metavar="CRON", help="Such as '*/5 * * * *'; six fields begin with seconds.")],
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The schedule's name. Default: the workflow's.")
+        str | None, typer.Option(metavar="NAME", help="The schedule's name. Default: the workflow's name.")
     ] = None,
     timezone: Annotated[str, typer.Option(metavar="ZONE", help="Such as Europe/Berlin.")] = "UTC",
     overlap: Annotated[str, typer.Option(metavar="HOW", help="skip, queue or allow.")] = "skip",
     catch_up: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How late a run may start.")] = 60,
     input: Annotated[
-        str | None, typer.Option(metavar="JSON", help="The workflow's event; without `on=` its arguments by name.")
+        str | None,
+        typer.Option(metavar="JSON", help="The workflow's event, or its arguments by name."),
     ] = None,
-    subject: Annotated[str | None, typer.Option(metavar="S", help="What the runs are about.")] = None,
+    subject: Annotated[str | None, typer.Option(metavar="S", help="The business key the runs are about.")] = None,
+    by: ByOption = None,
 ) -> None:
-    """Make a schedule, or change it.
+    """Create a schedule, or change it.
 
     \b
     workflow-worker schedules set report "0 7 * * 1-5" --timezone Europe/Berlin
@@ -95,6 +97,7 @@ def set_schedule(
                 catch_up=catch_up,
                 input=_read_json(input),
                 subject=subject,
+                by=by or operator(),
             )
         say(f"{handle.name} is set; `workflow-worker schedules show {handle.name}` says when it comes next")
 
@@ -103,7 +106,7 @@ def set_schedule(
 
 @schedules.command()
 def pause(name: NameArgument, by: ByOption = None) -> None:
-    """Make no more ticks until it is resumed.
+    """Pause a schedule: no more ticks until it is resumed.
 
     \b
     workflow-worker schedules pause report
@@ -113,7 +116,7 @@ def pause(name: NameArgument, by: ByOption = None) -> None:
 
 @schedules.command()
 def resume(name: NameArgument, by: ByOption = None) -> None:
-    """Go on with the next tick.
+    """Resume a paused schedule, with its next tick.
 
     \b
     workflow-worker schedules resume report
@@ -123,7 +126,9 @@ def resume(name: NameArgument, by: ByOption = None) -> None:
 
 @schedules.command()
 def run(name: NameArgument, by: ByOption = None) -> None:
-    """Start a run now; unless runs may overlap, it waits for the one under way.
+    """Start a run of a schedule now.
+
+    Unless runs may overlap, it waits for the one in progress.
 
     \b
     workflow-worker schedules run report
@@ -140,11 +145,13 @@ def run(name: NameArgument, by: ByOption = None) -> None:
 @schedules.command()
 def backfill(
     name: NameArgument,
-    since: Annotated[str, typer.Option(metavar="INSTANT", help="ISO 8601; without an offset UTC. Included.")],
-    until: Annotated[str, typer.Option(metavar="INSTANT", help="The same. Included.")],
+    since: Annotated[str, typer.Option(metavar="INSTANT", help="ISO 8601, UTC unless it has an offset; included.")],
+    until: Annotated[str, typer.Option(metavar="INSTANT", help="The end of the period, likewise; included.")],
     by: ByOption = None,
 ) -> None:
-    """Start the runs of the ticks of a span that has passed; a tick whose run exists has had it.
+    """Start the runs of past ticks.
+
+    Only ticks of the given period that have no run yet.
 
     \b
     workflow-worker schedules backfill report --since 2026-11-01 --until 2026-11-08T12:00Z
@@ -161,7 +168,9 @@ def backfill(
 
 @schedules.command()
 def delete(name: NameArgument, by: ByOption = None) -> None:
-    """End it; runs under way go on. A declared one comes back with the next start of a worker.
+    """Delete a schedule.
+
+    Its runs in progress continue. One that the app declares comes back when the next worker starts: pause it instead.
 
     \b
     workflow-worker schedules delete report

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from workflow_worker.cli.options import JsonOption, read_settings
-from workflow_worker.cli.output import print_json, say, status_style
+from workflow_worker.cli.output import counted, print_json, say, status_style
 from workflow_worker.model.exceptions import ConfigurationError, Refused, StoreUnavailable
 from workflow_worker.model.settings import MAX_WORKERS, Settings
 
@@ -54,7 +54,9 @@ def ask_service(settings: Settings, method: str, path: str, body: object | None 
 
 
 def health(json: JsonOption = False) -> None:
-    """Show the health of the service at HOST:PORT, and why it is not healthy. Exit code 1 when it is unhealthy.
+    """Show the health of the service at HOST:PORT.
+
+    If it is not healthy, the reasons are named, worker by worker. Exit code 1 when it is unhealthy.
 
     \b
     workflow-worker health
@@ -81,17 +83,18 @@ def _reasons(settings: Settings) -> list[str]:
 
 
 def scale(
-    count: Annotated[int, typer.Argument(metavar="N", min=1, max=MAX_WORKERS, help="Worker processes from now on.")],
+    count: Annotated[int, typer.Argument(metavar="N", min=1, max=MAX_WORKERS, help="Worker processes wanted.")],
     json: JsonOption = False,
 ) -> None:
-    """Change how many worker processes the service at HOST:PORT runs, while it runs.
+    """Change the number of workers of a running service.
 
-    New workers start at once; those that are too many finish or hand back what they hold, so no attempt is repeated.
+    The service is the one at HOST:PORT. New workers start at once; surplus ones finish or hand back what they hold, so
+    no attempt is repeated.
 
     \b
     workflow-worker scale 4
     kill -TTIN PID    one worker more (PID is the service's)
-    kill -TTOU PID    one worker less
+    kill -TTOU PID    one worker fewer
     """
     status, answer = ask_service(read_settings(), "POST", "/api/scale", {"workers": count})
     if status >= 400:
@@ -99,4 +102,4 @@ def scale(
     if json:
         print_json(answer)
     else:
-        say(f"{count} workers from now on")
+        say(f"{counted(count, 'worker')} from now on")

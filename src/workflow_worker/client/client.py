@@ -15,14 +15,14 @@ from workflow_worker.client.grouping import Group
 from workflow_worker.client.handle import RunHandle
 from workflow_worker.client.opening import opened_store, producer_environment
 from workflow_worker.client.operations import DROPPED_AT_ONCE, Operations
-from workflow_worker.client.outgoing import Item, addressed, outgoing, workflow_name
+from workflow_worker.client.outgoing import Item, addressed, outgoing, starting, workflow_name
 from workflow_worker.client.patience import Patience
 from workflow_worker.client.schedules import ScheduleHandle, Schedules, ScheduleView
 from workflow_worker.client.views import Views
 from workflow_worker.model.deadletter import DeadLetter
 from workflow_worker.model.environment import Environment
-from workflow_worker.model.exceptions import StoreFull
-from workflow_worker.model.ids import RunRef, run_ref
+from workflow_worker.model.exceptions import StoreFull, UsageError
+from workflow_worker.model.ids import RunRef, run_ref, start_id
 from workflow_worker.model.run import RunView
 from workflow_worker.model.schedules import CATCH_UP_MS, Overlap
 from workflow_worker.model.settings import Settings
@@ -69,7 +69,11 @@ class Client:
 
         Raises:
             ConfigurationError: A variable has a value that cannot be used.
+            UsageError: `variables` is no mapping; a client needs no app, events have their classes.
         """
+        if variables is not None and not hasattr(variables, "get"):  # an app, out of habit from other products
+            what = type(variables).__qualname__
+            raise UsageError(f"from_env takes variables such as {{'REDIS_URL': …}}, not {what}: a client needs no app")
         settings = Settings.from_mapping(os.environ if variables is None else variables)
         async with cls.from_settings(settings, folder=folder) as client:
             yield client
@@ -160,24 +164,34 @@ class Client:
             answers += _taken(await self._send(ready[begin : begin + BATCH]))
         return answers
 
-    async def start(self, workflow: object, event: object, *, id: str, event_id: str | None = None) -> RunHandle:
-        """Start a run of a workflow with its start event, under an id of your choice.
+    async def start(
+        self,
+        workflow: object,
+        *args: Any,
+        id: str,
+        event_id: str | None = None,
+        subject: str | None = None,
+        **kwargs: Any,
+    ) -> RunHandle:
+        """Start a run of a workflow under an id of your choice, with its event or, where it has no ``on=``, arguments.
 
         Repeated, it returns the same run: the event's id follows from workflow and run id unless `event_id` is given
         (give a new one to start an ended run of an ``on_existing="restart"`` workflow again).
 
         Args:
             workflow: The function under ``@app.workflow``, or its name.
-            event: As for `publish`; its type must start the workflow, else it becomes a dead letter.
+            args: Its event, as for `publish` (of a type that starts it, else it becomes a dead letter), or its
+                arguments. By name it takes a mapping too: what the event's class, or the arguments, have as JSON.
             id: The run's id.
             event_id: The start event's id.
+            subject: What the run is about; a declared class has its own.
+            kwargs: More arguments. What does not fit a workflow that is given by its name fails the run.
 
         Raises:
             EventRejected, UsageError, StoreFull, StoreUnavailable: As for `publish`.
         """
-        name = workflow_name(workflow)
-        item = event if isinstance(event, Item) else Item(event)
-        item = msgspec.structs.replace(item, id=event_id or item.id or f"start:{name}:{id}")
+        name, item = starting(workflow, args, kwargs, subject)
+        item = msgspec.structs.replace(item, id=event_id or item.id or start_id(name, id))
         ready = addressed(outgoing(item, self._environment.new_id, self._max_event_bytes), name, id)
         [answer] = _taken([await self._group.publish(ready)])
         return RunHandle(run_ref(name, id), self._operations, existed=answer.duplicate)
@@ -198,6 +212,7 @@ class Client:
         catch_up: float | timedelta = CATCH_UP_MS / 1000,
         input: object = None,
         subject: str | None = None,
+        by: str = "client",
     ) -> ScheduleHandle:
         """Make a schedule, or change it; each of its ticks starts one run. Whether it is paused stays.
 
@@ -211,6 +226,7 @@ class Client:
             input: The workflow's event (an object of its class, or what has the same JSON form); of one without ``on=``
                 its arguments, by name. A parameter of class `wf.Tick` gets the tick.
             subject: What the runs are about; a declared class has its own.
+            by: Who asks, for the operator log.
 
         Raises:
             UsageError: The expression, the zone or another argument is not usable.
@@ -226,6 +242,7 @@ class Client:
             catch_up=catch_up,
             input=input,
             subject=subject,
+            by=by,
         )
 
     def schedule_handle(self, name: str) -> ScheduleHandle:

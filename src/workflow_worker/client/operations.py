@@ -15,11 +15,17 @@ from workflow_worker.store.protocol import Store
 
 DROPPED_AT_ONCE = 1_000_000
 """Dead letters that one call deletes at most."""
+MOST_OF_A_NAME = 200
+MOST_OF_A_TEXT = 2_000
+"""Characters of who asks, and of a reason or note: they are kept in histories and in the log of what people did."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """Each names who asked (`by`), for the history and the audit trail. All may be repeated."""
+    """Each names who asked (`by`), for the history and the audit trail. All may be repeated.
+
+    All raise `UsageError` for a `by` of more than 200 characters, or a reason or note of more than 2,000.
+    """
 
     store: Store
     patience: Patience
@@ -55,6 +61,7 @@ class Operations:
             NotFound: There is no such run.
             Refused: It has ended, or was asked before.
         """
+        _check(by, reason=reason)
         run = await self.find(run_id)
         word = await self.patience.call(lambda: self.store.cancel(RunRef(run.ref), by, reason))
         if word == "already":
@@ -71,6 +78,7 @@ class Operations:
             NotFound: There is no such run.
             Refused: It is not suspended.
         """
+        _check(by, note=note)
         run = await self.find(run_id)
         if run.status is not RunStatus.SUSPENDED:
             raise Refused(f"run {run.ref} is {run.status.value}, only a suspended run can be resumed")
@@ -87,6 +95,7 @@ class Operations:
             NotFound: There is no such dead letter.
             Refused: It was sent again before.
         """
+        _check(by)
         word = await self.patience.call(lambda: self.store.redrive(letter_id, by))
         if word == "already":
             raise Refused(f"dead letter {letter_id} was sent again before")
@@ -99,6 +108,7 @@ class Operations:
         Raises:
             NotFound: There is no such dead letter, or no more.
         """
+        _check(by)
         word = await self.patience.call(lambda: self.store.drop(letter_id, by))
         if word != "ok":
             raise _no_letter(letter_id)
@@ -124,15 +134,30 @@ class Operations:
         Returns:
             How many went. Not one transition: after `StoreUnavailable` some are gone; the same again goes on.
         """
+        _check(by, reason=reason)
         span = to_ms(older)
         before = self.patience.environment.now_ms() - span if span else None
         return await self.patience.call(lambda: self.store.drop_letters(reason, type, before, limit, by))
+
+    async def note(self, by: str, act: str, on: str, more: str = "") -> None:
+        """Write down what somebody is about to do by events; the acts above are written down by the store itself."""
+        _check(by)
+        await self.patience.call(lambda: self.store.note(by, act, on, more))
 
     @staticmethod
     def _there(word: str, run: RunView) -> RunRef:
         if word == "gone":
             raise NotFound(f"run {run.ref} is gone: its time was over (RETENTION_HOURS)")
         return RunRef(run.ref)
+
+
+def _check(by: str, **texts: str) -> None:
+    for name, text, most in (
+        ("by", by, MOST_OF_A_NAME),
+        *((name, text, MOST_OF_A_TEXT) for name, text in texts.items()),
+    ):
+        if len(text) > most:
+            raise UsageError(f"{name} has {len(text):,} characters: at most {most:,}")
 
 
 def _no_letter(letter_id: str) -> NotFound:

@@ -10,10 +10,11 @@ from typing import Any, cast
 import msgspec
 
 from workflow_worker.app.events import MARK, EventDefinition
+from workflow_worker.app.workflows import Workflow
 from workflow_worker.model.codec import Unreadable, check_json, encode_json
 from workflow_worker.model.event import CLOUD_ATTRIBUTES, Event
 from workflow_worker.model.exceptions import EventRejected, UsageError
-from workflow_worker.model.ids import INTERNAL_PREFIX, RESERVED_PREFIX, check_name
+from workflow_worker.model.ids import INTERNAL_PREFIX, RESERVED_PREFIX, check_name, start_type
 from workflow_worker.model.instants import to_ms
 from workflow_worker.store.bounds import check_names
 from workflow_worker.store.transitions import Publish
@@ -67,6 +68,39 @@ def addressed(sent: Publish, workflow: str, run_id: str) -> Publish:
     if not run_id:
         raise UsageError("a run's id has at least 1 character")
     return msgspec.structs.replace(sent, workflow=workflow, run=run_id)
+
+
+def starting(
+    workflow: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], subject: str | None
+) -> tuple[str, Item]:
+    """The name of a workflow, and the event with which one of its runs is started.
+
+    Raises:
+        UsageError: It is none, or what is given is not what it is started with.
+    """
+    name = workflow_name(workflow)
+    if isinstance(workflow, Workflow) and cast("Workflow[..., Any]", workflow).definition.event is None:
+        data, _ = cast("Workflow[..., Any]", workflow).encode_input(args, dict(kwargs))
+        return name, started_by_input(name, data, subject)
+    if len(args) == 1 and not kwargs and not isinstance(args[0], Mapping):
+        item = args[0] if isinstance(args[0], Item) else Item(args[0])
+        return name, item if subject is None else msgspec.structs.replace(item, subject=subject)
+    if isinstance(workflow, str) and (not args or (len(args) == 1 and not kwargs)):
+        given: object = cast("object", args[0]) if args else kwargs
+        return name, started_by_input(name, encode_json(given), subject)
+    raise UsageError(
+        f"workflow {name!r} is started with its event; by its name also with a mapping of its arguments, or with them"
+        " by name"
+    )
+
+
+def started_by_input(workflow: str, data: bytes, subject: str | None) -> Item:
+    """The event that starts a run of a workflow with this input: its event as JSON, or its arguments by name.
+
+    Raises:
+        UsageError: The name is not usable.
+    """
+    return Item(Event("", start_type(check_name("workflow", workflow)), subject, data))
 
 
 def workflow_name(workflow: object) -> str:

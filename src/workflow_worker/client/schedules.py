@@ -20,7 +20,7 @@ from workflow_worker.model.codec import encode_json
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import NotFound, Refused, UsageError
 from workflow_worker.model.ids import check_name, run_ref
-from workflow_worker.model.instants import to_ms
+from workflow_worker.model.instants import iso_ms, to_ms
 from workflow_worker.model.run import RunStatus, RunView
 from workflow_worker.model.schedules import (
     CATCH_UP_MS,
@@ -94,6 +94,7 @@ class Schedules:
         catch_up: float | timedelta = CATCH_UP_MS / 1000,
         input: object = None,
         subject: str | None = None,
+        by: str = "client",
     ) -> ScheduleHandle:
         """See `Client.schedule`."""
         if overlap not in get_args(Overlap):
@@ -118,6 +119,7 @@ class Schedules:
                 f"schedule {chosen} is declared in the code of {target!r}, which would set it back: change it there, or"
                 " give this one another name"
             )
+        await self._operations.note(by, "set schedule", chosen, f"{target}: {cron} {timezone}")
         await self._send([set_event(chosen, spec, self._new_id())])
         return self.handle(chosen)
 
@@ -143,7 +145,9 @@ class Schedules:
         return _view_of(found)
 
     async def tell(self, name: str, message: ScheduleTold) -> None:
-        """Send a message to the keeper of a schedule, under its id if it has one.
+        """Send a message to the keeper of a schedule, under its id if it has one, and write down who asked.
+
+        The line of the operator log comes first: an error behind it is told, and repeating is harmless.
 
         Raises:
             NotFound: There is none, or a worker has yet to take it in.
@@ -157,6 +161,7 @@ class Schedules:
                 f"run {found.ref}, which keeps the schedule, is suspended: `workflow-worker runs show` says why"
             )
         message = msgspec.structs.replace(message, id=message.id or self._new_id())
+        await self._operations.note(message.by, f"{message.kind} schedule", name, _details(name, message))
         event = Event(f"schedule:{name}:{message.id}", TOLD, data=msgspec.json.encode(message))
         await self._send([Publish(event, workflow=KEEPER_WORKFLOW, run=name)])
 
@@ -255,6 +260,17 @@ class ScheduleHandle:
             NotFound: There is no such schedule.
         """
         await self.schedules.tell(self.name, ScheduleTold(kind="delete", by=by, id=id))
+
+
+def _details(name: str, message: ScheduleTold) -> str:
+    """What a line of the operator log says besides."""
+    match message.kind:
+        case "run":
+            return asked_run_id(name, message.at_ms)
+        case "backfill":
+            return f"{iso_ms(message.since_ms)} to {iso_ms(message.until_ms)}"
+        case _:
+            return ""
 
 
 def _view_of(keeper: RunView) -> ScheduleView:

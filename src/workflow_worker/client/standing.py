@@ -30,9 +30,9 @@ def standing(run: RunView, history: Sequence[bytes], now_ms: int) -> list[str]:
     if run.status is RunStatus.SUSPENDED:
         return _suspended(run, history)
     if run.owner == _READY:
-        return ["has something to do and waits for a free worker"]
+        return ["has work to do and waits for a free worker"]
     if run.owner == _PARKED:
-        return [f"was handed back after trouble of its worker, and goes on {_when(run.wake, now_ms)}"]
+        return [f"was handed back because its worker had trouble, and continues {_when(run.wake, now_ms)}"]
     if run.owner:
         return ["is being executed"]
     return _waiting(run, history, now_ms)
@@ -43,13 +43,15 @@ def _waiting(run: RunView, history: Sequence[bytes], now_ms: int) -> list[str]:
     if run.wake is not None:
         retry = _retry(history, run.wake)
         what = "a timer" if retry is None else f"the next attempt of {retry.name} (step {retry.number})"
+        if retry is not None and retry.recovery is not None:
+            what = f"{retry.recovery.action}, which is to recover {retry.name} (step {retry.number})"
         found.append(f"waits for {what}, due {_when(run.wake, now_ms)}")
     found += [f"waits for {kind} about {subject}" for kind, subject in run.waits]
     about = f"about {run.subject}" if run.subject else "addressed to it"
     if not found:
-        found.append(f"waits for an event {about}; which one, its code says")
+        found.append(f"waits for an event {about} (its code says which)")
     elif not run.waits:
-        found.append(f"or, if its code says so, an event {about} wakes it earlier")
+        found.append(f"or for an event {about}, if its code waits for one")
     return found
 
 
@@ -58,21 +60,22 @@ def _suspended(run: RunView, history: Sequence[bytes]) -> list[str]:
     parked, last = _since_resume(history)
     if last is None and parked:
         steps = ", ".join(f"step {each.number} ({each.name})" for each in parked)
+        reasons = ", ".join(dict.fromkeys(each.reason for each in parked if each.reason))
         return [
-            f"needs a person: {steps} failed for good. Mend the cause, then",
-            f"{resume}    tries what failed again; what was done before it is not repeated",
+            f"needs a person{reasons and f' ({reasons})'}: {steps} failed for good. Fix the cause, then",
+            f"{resume}    tries the failed step again; earlier steps are not repeated",
             f"{cancel}    ends it instead; it may clean up first",
         ]
     kind = (last.type if last is not None else _shown_error(run)).rpartition(".")[2]
     if kind == "NonDeterminism":
-        why = "its code does not fit its history any more. Start code that does (see wf.patched and version=), then"
+        why = "its code no longer fits its history. Start code that does (see wf.patched and version=), then"
     elif kind == "poison":
-        why = "its workers died again and again (MAX_TAKEOVERS). Look into the log for how, mend it, then"
+        why = "its workers died again and again (MAX_TAKEOVERS). Look for the cause in the log, fix it, then"
     else:
-        why = "its own code raised. Mend and start that, then"
+        why = "its own code raised an error. Fix the code and start it, then"
     return [
         f"needs a person: {why}",
-        f"{resume}    executes it again from its history; no recorded step is repeated",
+        f"{resume}    replays its history and continues; no recorded step is repeated",
         f"{cancel}    ends it instead",
     ]
 

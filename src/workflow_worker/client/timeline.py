@@ -170,14 +170,25 @@ def _step(record: ActionCompleted | ActionRaised | AttemptFailed | ActionParked)
             kind, title = "raised", f"{action} raised"
         case ActionParked():
             kind, title = "parked", f"{action} failed, run suspended"
+            if record.reason:
+                title = f"{title} ({record.reason})"
         case AttemptFailed():
-            failure, attempt = record.failure, record.attempt
-            detail = f"{failure} ({failure.kind.value}); next try after {span(max(0, record.due - record.at))}"
-            return Moment(record.at, "attempt", "✗", f"{action} failed", detail, step, action, attempt, failure=failure)
+            return _failed_attempt(record)
         case _:
             assert_never(record)
     detail = f"{record.failure} ({record.failure.kind.value})"
     return Moment(record.at, kind, "✗", title, detail, step, action, record.failure.attempts, failure=record.failure)
+
+
+def _failed_attempt(record: AttemptFailed) -> Moment:
+    failure, recovery, wait = record.failure, record.recovery, span(max(0, record.due - record.at))
+    title, attempt, following = f"{record.name} failed", record.attempt, f"next try after {wait}"
+    if recovery is not None and not recovery.attempts:
+        following = f"{recovery.action} after {wait}, then the next try"
+    elif recovery is not None:
+        title, attempt = f"{recovery.action} failed, which was to recover {record.name}", recovery.attempts
+    detail = f"{failure} ({failure.kind.value}); {following}"
+    return Moment(record.at, "attempt", "✗", title, detail, record.number, record.name, attempt, failure=failure)
 
 
 def _turn(

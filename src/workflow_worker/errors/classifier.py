@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from workflow_worker.errors import catalogue
 from workflow_worker.errors.asking import ask
+from workflow_worker.errors.recover import Recover
 from workflow_worker.errors.verdict import PARK, Outcome, Verdict
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.failure import ErrorKind
@@ -44,6 +45,7 @@ class Rule:
     kind: ErrorKind | None
     retry_after: RetryAfter | None
     outcome: Outcome
+    recover: Recover | None
 
     def __init__(
         self, *errors: type[BaseException] | str, where: Callable[[Any], bool] | None = None, **attributes: object
@@ -60,6 +62,7 @@ class Rule:
             "kind": None,
             "retry_after": None,
             "outcome": PARK,
+            "recover": None,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -68,11 +71,23 @@ class Rule:
         """It is over in a moment: try again at once, twice, then as `recoverable`."""
         return self._with(ErrorKind.TRANSIENT, None, PARK)
 
-    def recoverable(self, retry_after: RetryAfter | None = None) -> Rule:
-        """Time helps: try again with growing waits, not before `retry_after`."""
+    def recoverable(self, how: Recover | RetryAfter | None = None, *, retry_after: RetryAfter | None = None) -> Rule:
+        """Time helps, or something that can be done about it: try again with growing waits.
+
+        Args:
+            how: What is to be done before the next attempt, see `Recover`; or `retry_after`.
+            retry_after: The next attempt, and the recovery before it, do not come earlier.
+
+        Raises:
+            UsageError: It is neither a `Recover` nor a span, or there are two spans.
+        """
+        if not isinstance(how, Recover):
+            if how is not None and retry_after is not None:
+                raise UsageError(f"two waits for one rule: {how!r} and {retry_after!r}")
+            how, retry_after = None, retry_after if how is None else how
         if retry_after is not None and not callable(retry_after):
             to_ms(retry_after)
-        return self._with(ErrorKind.RECOVERABLE, retry_after, PARK)
+        return self._with(ErrorKind.RECOVERABLE, retry_after, PARK, how)
 
     def permanent(self, outcome: Outcome = PARK) -> Rule:
         """Trying again cannot help: park the run for a person, or `Fail` to raise it in the workflow."""
@@ -88,7 +103,8 @@ class Rule:
 
     def verdict(self, error: BaseException) -> Verdict:
         """What the rule says of an error that it matches."""
-        return Verdict(self.kind or ErrorKind.RECOVERABLE, str(self), self._wanted_ms(error), self.outcome)
+        recovery = None if self.recover is None else self.recover.recovery
+        return Verdict(self.kind or ErrorKind.RECOVERABLE, str(self), self._wanted_ms(error), self.outcome, recovery)
 
     def __str__(self) -> str:
         names = [each if isinstance(each, str) else each.__qualname__ for each in self.errors]
@@ -97,13 +113,16 @@ class Rule:
             shown.append(f"where={getattr(self.where, '__name__', '…')}")
         return f"Rule({', '.join(names + shown)})"
 
-    def _with(self, kind: ErrorKind, retry_after: RetryAfter | None, outcome: Outcome) -> Rule:
+    def _with(
+        self, kind: ErrorKind, retry_after: RetryAfter | None, outcome: Outcome, recover: Recover | None = None
+    ) -> Rule:
         rule = object.__new__(Rule)
         for name in ("errors", "where", "attributes"):
             object.__setattr__(rule, name, getattr(self, name))
         object.__setattr__(rule, "kind", kind)
         object.__setattr__(rule, "retry_after", retry_after)
         object.__setattr__(rule, "outcome", outcome)
+        object.__setattr__(rule, "recover", recover)
         return rule
 
     def _wanted_ms(self, error: BaseException) -> int | None:

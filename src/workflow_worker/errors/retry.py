@@ -12,6 +12,7 @@ from workflow_worker.model.environment import RandomSource
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.failure import ErrorKind
 from workflow_worker.model.instants import to_ms
+from workflow_worker.model.recovery import Recovery
 
 TRANSIENT_RETRIES = 2
 """So often a transient error is tried again at once; after that it waits like a recoverable one."""
@@ -22,9 +23,10 @@ RETRY_AFTER_CAP_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class RetryIn:
-    """Try again after this many milliseconds."""
+    """Try again after this many milliseconds, and not before the recovery is done."""
 
     delay_ms: int
+    recovery: Recovery | None = None
     word: ClassVar[str] = "retry"
 
 
@@ -155,11 +157,13 @@ def decide(
     wanted = min(verdict.retry_after_ms or 0, RETRY_AFTER_CAP_MS)
     if verdict.kind is ErrorKind.TRANSIENT and transient_used < TRANSIENT_RETRIES:
         return RetryIn(wanted + _drawn(TRANSIENT_JITTER_MS, random))
+    if verdict.recovery is not None and attempt == 1:
+        return RetryIn(wanted, verdict.recovery)  # what it puts right is not put right by waiting
     delay = policy.backoff_ms(max(0, attempt - 1 - at_once))
     if policy.jitter == "none":
-        return RetryIn(max(delay, wanted))
+        return RetryIn(max(delay, wanted), verdict.recovery)
     # On top of what the server asked for, not instead: all its clients were told the same number.
-    return RetryIn(wanted + _drawn(delay, random))
+    return RetryIn(wanted + _drawn(delay, random), verdict.recovery)
 
 
 def _drawn(most: int, random: RandomSource) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workflow_worker.model.failure import ErrorKind
+from workflow_worker.model.recovery import Recovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,11 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The class of an error, which rule said so (for logs), and what the error says about when to come back."""
+    """The class of an error, which rule said so (for logs), what the error says about when to come back, and what is to
+    be done before."""
 
     kind: ErrorKind
     rule: str
     retry_after_ms: int | None = None
     outcome: Outcome = PARK
+    recovery: Recovery | None = None

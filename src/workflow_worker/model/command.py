@@ -6,6 +6,7 @@ import msgspec
 
 from workflow_worker.model.event import Event
 from workflow_worker.model.failure import Failure
+from workflow_worker.model.recovery import Recovery
 
 
 class StartAction(msgspec.Struct, frozen=True):
@@ -21,6 +22,8 @@ class StartAction(msgspec.Struct, frozen=True):
     due: int = 0
     """When the next attempt may start (milliseconds since 1970); 0 means now."""
     options: object | None = None
+    recovery: Recovery | None = None
+    """What must be done before; its `error` is set."""
 
 
 class CancelAction(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from workflow_worker.model.event import Event
 from workflow_worker.model.failure import Failure
+from workflow_worker.model.recovery import Recovery
 
 
 class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="started"):
@@ -60,7 +61,8 @@ class ActionRaised(msgspec.Struct, frozen=True, array_like=True, tag="raised"):
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, tag="attempt"):
-    """One attempt failed; the next starts at `due`. Workflow code does not see it."""
+    """One attempt failed; the next starts at `due`, behind the `recovery` if there is one. Workflow code does not see
+    it. Where the recovery has `attempts`, its own attempt failed, and `attempt` is still the last of the action."""
 
     at: int
     number: int
@@ -69,10 +71,12 @@ class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, tag="attempt")
     failure: Failure
     attempt: int
     due: int
+    recovery: Recovery | None = None
 
 
 class ActionParked(msgspec.Struct, frozen=True, array_like=True, tag="parked"):
-    """An action's final error suspends the run at this step; a resume tries the step again."""
+    """An action's final error suspends the run at this step; a resume tries the step again. `reason` is that of
+    ``Park(reason)``."""
 
     at: int
     number: int
@@ -80,6 +84,7 @@ class ActionParked(msgspec.Struct, frozen=True, array_like=True, tag="parked"):
     checksum: int
     failure: Failure
     attempts: int
+    reason: str = ""
 
 
 class TimerFired(msgspec.Struct, frozen=True, array_like=True, tag="timer"):

@@ -99,9 +99,9 @@ class Settings:
     poll_interval_ms: int = _number(
         1_000, "POLL_INTERVAL_MS", 1, 60_000, "ms", "How long an idle worker sleeps at most before it looks for work."
     )
-    batch_size: int = _number(10, "BATCH_SIZE", 1, 1_000, "", "Runs that one worker leases ahead of executing them.")
+    batch_size: int = _number(10, "BATCH_SIZE", 1, 1_000, "", "Runs that one worker leases ahead of execution.")
     max_retries: int = _number(
-        3, "MAX_RETRIES", 0, 100, "", "Retries of an action after its first attempt, where it has no policy of its own."
+        3, "MAX_RETRIES", 0, 100, "", "Retries of an action after its first attempt, unless it has a policy of its own."
     )
     concurrency_limit: int = _number(5, "CONCURRENCY_LIMIT", 1, 10_000, "", "Runs that one worker executes at a time.")
     health_check_interval_ms: int = _number(
@@ -110,7 +110,9 @@ class Settings:
     metrics_reporting_interval_ms: int = _number(
         60_000, "METRICS_REPORTING_INTERVAL_MS", 100, 3_600_000, "ms", "How often the metrics line is logged."
     )
-    log_level: str = _choice("info", "LOG_LEVEL", ("debug", "info", "warning", "error"), "The least level logged.")
+    log_level: str = _choice(
+        "info", "LOG_LEVEL", ("debug", "info", "warning", "error"), "The lowest level that is logged."
+    )
     log_format: str = _choice(
         "auto", "LOG_FORMAT", ("auto", "console", "json"), "auto is console in a terminal and JSON elsewhere."
     )
@@ -161,25 +163,38 @@ class Settings:
         ),
     )
     lease_ttl_ms: int = _number(
-        10_000, "LEASE_TTL_MS", 1_000, 600_000, "ms", "After at most this long, runs of a dead worker go to others."
+        10_000, "LEASE_TTL_MS", 1_000, 600_000, "ms", "After this long at most, others take over a dead worker's runs."
     )
     stall_limit_ms: int = _number(
-        30_000, "STALL_LIMIT_MS", 1_000, 3_600_000, "ms", "A worker whose event loop stands still so long is replaced."
+        30_000,
+        "STALL_LIMIT_MS",
+        1_000,
+        3_600_000,
+        "ms",
+        "A worker whose event loop stands still this long is replaced.",
     )
     yield_limit_ms: int = _number(
-        2_000, "YIELD_LIMIT_MS", 100, 600_000, "ms", "A run whose code does not yield so long is suspended."
+        2_000, "YIELD_LIMIT_MS", 100, 600_000, "ms", "A run whose code does not yield for this long is suspended."
     )
     early_event_ttl_ms: int = _number(
-        86_400_000, "EARLY_EVENT_TTL_MS", 1_000, _YEAR_MS, "ms", "How long an event waits for a run of its subject."
+        86_400_000, "EARLY_EVENT_TTL_MS", 1_000, _YEAR_MS, "ms", "How long an event waits for a run about its subject."
     )
     dedup_window_ms: int = _number(
-        3_600_000, "DEDUP_WINDOW_MS", 1_000, _YEAR_MS, "ms", "Within it, an event id is accepted only once."
+        3_600_000, "DEDUP_WINDOW_MS", 1_000, _YEAR_MS, "ms", "For this long, an event id is accepted only once."
     )
     retention_hours: int = _number(72, "RETENTION_HOURS", 1, 87_600, "h", "How long ended runs are kept.")
     retention_runs: int = _number(100_000, "RETENTION_RUNS", 1, 100_000_000, "", "How many ended runs are kept.")
     max_event_bytes: int = _number(262_144, "MAX_EVENT_BYTES", 256, 16_777_216, "bytes", "Largest data of an event.")
     max_takeovers: int = _number(
-        3, "MAX_TAKEOVERS", 1, 1_000, "", "A run that lost so many workers in a row without progress is suspended."
+        3, "MAX_TAKEOVERS", 1, 1_000, "", "A run that lost this many workers in a row without progress is suspended."
+    )
+    history_warn_records: int = _number(
+        10_000,
+        "HISTORY_WARN_RECORDS",
+        0,
+        10_000_000,
+        "",
+        "The log warns once about a run with this many records in its history; 0 switches this off.",
     )
     memory_high_water: int = _number(
         85,
@@ -187,16 +202,21 @@ class Settings:
         0,
         100,
         "%",
-        "Above so much of Redis' maxmemory, events that would start a run are refused; 0 switches this off.",
+        "Above this share of Redis' maxmemory, events that would start a run are refused; 0 switches this off.",
     )
     shutdown_grace_ms: int = _number(
-        30_000, "SHUTDOWN_GRACE_MS", 0, 3_600_000, "ms", "Time to finish or hand back at shutdown, before the kill."
+        30_000,
+        "SHUTDOWN_GRACE_MS",
+        0,
+        3_600_000,
+        "ms",
+        "Time to finish or hand back work at shutdown, before the kill.",
     )
     host: str = _declare(
         "127.0.0.1",
         Variable(
             "HOST",
-            "Address of the web server; other than loopback needs API_TOKEN.",
+            "Address of the web server; any but loopback needs API_TOKEN.",
             shape=r"[A-Za-z0-9_.:\-\[\]]{1,253}",
             hint="a host name or address, such as 127.0.0.1 or 0.0.0.0",
             default="127.0.0.1",

@@ -174,8 +174,7 @@ class Children:
         """Start a child: numbered now, awaited later or never; `by` is the type of its start event.
 
         Raises:
-            UsageError: The arguments do not fit or are too big, the id is not usable, the workflow is another app's,
-                or too many generations of children have children.
+            UsageError: The arguments do not fit or are too big, the id is not usable, or the workflow is another app's.
             Evicted: The run is being destroyed in memory.
         """
         if workflow.events is not self._events:
@@ -206,7 +205,6 @@ class Children:
         origin = encode_origin(Origin(call.ref, self._ref, self._tag, call.number, call.checksum))
         about = own_subject if subject is None else subject
         event = Event("", by, about, data, origin=origin)
-        self._outbox.check_length(len(call.ref.encode()))
         call.started = self._outbox.post(event, workflow=workflow.name, run=run_id)
         return call
 

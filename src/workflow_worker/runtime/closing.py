@@ -53,7 +53,7 @@ def close_loop(loop: Loop, graveyard: Graveyard) -> None:
     `Evicted`.
     """
     loop.dead = True
-    if not (loop.live_tasks() or loop.unfinished or loop.ledger.pending):
+    if not (loop.has_tasks or loop.unfinished or loop.ledger.pending):
         loop.ledger.clear()
         loop.silence()
         return

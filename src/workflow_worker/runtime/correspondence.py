@@ -25,7 +25,7 @@ class Correspondence:
     """The letters of one run. `seed` names its incarnation: what an earlier one had asked for is not for this one."""
 
     def __init__(self, loop: Loop, ref: RunRef, seed: str, events: object) -> None:
-        self.outbox = Outbox(loop.ledger, seed)
+        self.outbox = Outbox(loop.ledger)
         self.children = Children(loop, self.outbox, ref, seed, events)
         self.locks = Locks(loop, self.outbox, ref, tag_of(seed))
         self._keeps_locks = ref.partition(":")[0] == internal.LOCK_WORKFLOW

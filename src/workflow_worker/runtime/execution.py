@@ -62,10 +62,7 @@ from workflow_worker.runtime.places import here, waiting_at
 from workflow_worker.runtime.published import Published
 from workflow_worker.runtime.updates import Updates
 
-__all__ = ["LONG_HISTORY", "DeclaredEvents", "Execution", "current_execution"]
-
-LONG_HISTORY = 10_000
-"""Records from which on a run is complained about: each replay of it takes a tenth of a second and more."""
+__all__ = ["DeclaredEvents", "Execution", "current_execution"]
 
 
 class Execution:
@@ -74,21 +71,13 @@ class Execution:
     Not thread-safe; one thread at a time feeds or closes it. It must be closed when it is dropped unfinished.
     """
 
-    # Most runs change none of these, and a run costs microseconds: they stand here once for all.
-    finished = False
-    """Whether a final command (complete, fail, cancelled, restart, suspend) was given; only `close` is useful then. A
-    deadlocked run asks to be suspended too, but is not finished: a cancel still helps it."""
-    records: int
-    """How many records were fed so far; another thread may read it to see whether a replay makes progress."""
+    # Most runs change none of these, and a run costs microseconds: they stand here once for all. What every feed looks
+    # at does not, because a look at the class costs seven times as much as one at the object.
     workflow: Startable[Any] | None = None
     """The workflow that it is a run of; told by the code that starts it."""
-    _task: asyncio.Task[Any] | None = None
-    _letters: Correspondence | None = None
-    _published: Published | None = None
-    _history: Sequence[Record] = ()
+    _chance: Chance | None = None
     _uncounted = 0
     _python = ""
-    _time_limit = 0
     _limit_told = False
     _ending: Ending | None = None
     _ended = False
@@ -123,15 +112,23 @@ class Execution:
         self.subject = subject
         self.started_at = started_at
         self.records = 0
+        """How many records were fed so far; another thread may read it to see whether a replay makes progress."""
+        self.finished = False
+        """Whether a final command (complete, fail, cancelled, restart, suspend) was given; only `close` is useful then.
+        A deadlocked run asks to be suspended too, but is not finished: a cancel still helps it."""
         self._main = main
         self._encode = encode
         self._graveyard = Graveyard() if graveyard is None else graveyard
         self._ledger = Ledger()
         self._loop = Loop(self._ledger, started_at, self, zlib.crc32(seed.encode()) % 2**18 << 12)
-        self._arrivals = Arrivals(subject, events)
         self.events = events
-        self._chance = Chance(seed)
         self._seed = seed
+        self._task: asyncio.Task[Any] | None = None
+        self._arrivals: Arrivals | None = None
+        self._letters: Correspondence | None = None
+        self._published: Published | None = None
+        self._history: Sequence[Record] = ()
+        self._time_limit = 0
 
     # the worker's side
 
@@ -145,15 +142,17 @@ class Execution:
             UsageError: The execution was closed, or `ordering.install` was not called.
             KeyboardInterrupt: It struck during the feed; the execution is unusable then.
         """
-        if self._loop.dead:
-            raise UsageError(f"run {self.ref} was closed in memory; make a new Execution and feed its history")
         loop = self._loop
+        if loop.dead:
+            raise UsageError(f"run {self.ref} was closed in memory; make a new Execution and feed its history")
         outer = enter(loop, loop.finalize)
         try:
             if self._task is None:
-                self._history = _history_of(records)
+                if records:
+                    self._history = _history_of(records)
                 self._start()
-            self._deliver_all(records)
+            if records:
+                self._deliver_all(records)
             if self._history and self._letters is not None and type(records[-1]) not in _TURNS:
                 self._letters.outbox.next_record(replayed=True)
         except NonDeterminism as error:
@@ -177,7 +176,8 @@ class Execution:
         if self.finished:
             return []
         limit = [StartTimer(0, self._time_limit)] if self._time_limit else []
-        return [*limit, *self._ledger.outstanding(), *self._arrivals.outstanding()]
+        waits = [] if self._arrivals is None else self._arrivals.outstanding()
+        return [*limit, *self._ledger.outstanding(), *waits]
 
     def leave_behind(self) -> list[EmitEvent]:
         """What a run sends to others that is ended from outside, without its code: children end, locks are free."""
@@ -185,10 +185,12 @@ class Execution:
 
     def close(self) -> None:
         """Destroy the run in memory, without effect outside it; may be repeated. What refuses to end is buried."""
-        if self._loop.dead:
+        loop = self._loop
+        if loop.dead:
             return
-        close_loop(self._loop, self._graveyard)
-        self._arrivals.silence()
+        close_loop(loop, self._graveyard)
+        if self._arrivals is not None:
+            self._arrivals.silence()
         if self._letters is not None or self._published is not None:
             self._letters = self._published = None
         task, self._task = self._task, None
@@ -205,25 +207,23 @@ class Execution:
     @property
     def awaited_events(self) -> tuple[tuple[type, ...], ...]:
         """The classes of each ``wf.wait_for`` that the code is at, oldest first."""
-        return self._arrivals.awaited_classes
+        return () if self._arrivals is None else self._arrivals.awaited_classes
 
     @property
     def unmatched(self) -> tuple[str, ...]:
         """Entries of the mail that no ``wait_for`` took, in order."""
-        return self._arrivals.unmatched
+        return () if self._arrivals is None else self._arrivals.unmatched
 
     @property
     def unmatched_mail(self) -> tuple[tuple[str, Event], ...]:
         """The same with the events themselves."""
-        return self._arrivals.kept
+        return () if self._arrivals is None else self._arrivals.kept
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """What is wrong though the run goes on: errors that nobody awaited, at most twenty; a history that is long."""
+        """What is wrong though the run goes on: errors that nobody awaited, at most twenty."""
         found = self._loop.complaints
-        if self.records < LONG_HISTORY:
-            return tuple(found) if found else ()
-        return (*found, f"the history has over {LONG_HISTORY} records: use wf.continue_as_new, or several runs")
+        return tuple(found) if found else ()
 
     def stack(self) -> tuple[str, ...]:
         """Where each task waits: its name and the author's lines, outermost first; for reports."""
@@ -277,7 +277,7 @@ class Execution:
         self, classes: Sequence[type], subject: str | None, timeout: float | timedelta | None, default: Any
     ) -> Coroutine[Any, Any, Any]:
         """Wait for the oldest event of these classes that nobody took yet; see `wf.wait_for`."""
-        return waiting.wait_for(self._loop, self._arrivals, classes, subject, timeout, default)
+        return waiting.wait_for(self._loop, self.arrivals, classes, subject, timeout, default)
 
     def publish_state(self, fields: dict[str, Any]) -> None:
         """Merge fields into the run's published state."""
@@ -315,11 +315,18 @@ class Execution:
         return self._letters
 
     @property
+    def arrivals(self) -> Arrivals:
+        """The events that came for the run, and who waits for one."""
+        if self._arrivals is None:
+            self._arrivals = Arrivals(self.subject, self.events)
+        return self._arrivals
+
+    @property
     def published(self) -> Published:
         """What the run shows to the world."""
         if self._published is None:
             self._published = Published(
-                self._encode, lambda: Updates(self._loop, self._arrivals, self.events, self._encode)
+                self._encode, lambda: Updates(self._loop, self.arrivals, self.events, self._encode)
             )
         return self._published
 
@@ -335,6 +342,8 @@ class Execution:
     @property
     def chance(self) -> Chance:
         """The run's randomness."""
+        if self._chance is None:
+            self._chance = Chance(self._seed)
         return self._chance
 
     def info(self) -> RunInfo:
@@ -391,7 +400,7 @@ class Execution:
             elif not self.finished or self._ended:
                 self.letters.deliver(event)
         elif self.finished or self._handlers is None or not self._handlers.take(event):
-            self._arrivals.deliver(record.entry, event)
+            self.arrivals.deliver(record.entry, event)
 
     @property
     def _handlers(self) -> Updates | None:
@@ -429,7 +438,7 @@ class Execution:
 
     def _conclude(self, task: asyncio.Task[Any]) -> None:
         """The workflow function is over; the run is, when what it left behind is."""
-        if self._ending is None and not self._loop.live_tasks():
+        if self._ending is None and not self._loop.has_tasks:
             outcome = outcome_of(task, self._encode)  # of nearly all runs; the rest is only for the others
         else:
             outcome = self.ending.decide(task)
@@ -449,13 +458,14 @@ class Execution:
     def _commands(self) -> list[Command]:
         if self.finished:
             return self._last_commands()
-        ledger, arrivals = self._ledger, self._arrivals
+        ledger = self._ledger
         found: list[Command] = []
         if self._time_limit and not self._limit_told:
             self._limit_told = True
             found.append(StartTimer(0, self._time_limit))
         found += ledger.commands()
-        found += arrivals.commands()
+        if self._arrivals is not None:
+            found += self._arrivals.commands()
         if self._letters is not None:
             found += self._letters.outbox.commands()
         if self._published is not None:
@@ -467,12 +477,16 @@ class Execution:
 
     def _can_be_reached(self) -> bool:
         """Whether an event can move code that waits for no step."""
-        if self._arrivals.awaited or (self._handlers is not None and self._handlers.expected):
+        if self._arrivals is not None and self._arrivals.awaited:
+            return True
+        if self._handlers is not None and self._handlers.expected:
             return True
         return self._letters is not None and self._letters.locks.keeping
 
     def _last_commands(self) -> list[Command]:
         found, self._outcome = list(self._outcome), ()
+        if self._arrivals is None and self._letters is None and self._published is None:
+            return found
         before: list[Command] = [] if self._published is None else [*self._published.commands()]
         if self._letters is not None:
             before += self._letters.leave() if self._ended else self._letters.outbox.commands()
@@ -482,13 +496,13 @@ class Execution:
         if isinstance(last, Complete | Fail | Cancelled) and self.unmatched:
             last = msgspec.structs.replace(last, unmatched=self.unmatched)
         elif isinstance(last, Restart):
-            before += self._arrivals.commands()
+            before += self.arrivals.commands()
         return [*found, *before, last]
 
 
 def _history_of(records: Sequence[Record]) -> Sequence[Record]:
     """The records if they are a history that code has gone through: its first commit has said so."""
-    return records if records and any(type(record) is RunStarted for record in records) else ()
+    return records if any(type(record) is RunStarted for record in records) else ()
 
 
 _TURNS = (RunSuspended, RunResumed)

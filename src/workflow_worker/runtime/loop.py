@@ -34,6 +34,14 @@ class Loop(asyncio.AbstractEventLoop):
     `owner` is the execution that drives it; `dead` is set while and after the run is destroyed in memory.
     """
 
+    # As in `Execution`: what most runs never change, and seldom look at, stands here.
+    owner: object | None
+    complaints: Sequence[str] = ()
+    unfinished: Sequence[Any] = ()
+    """Async generators that were left outside a drain."""
+    _prune_at = _PRUNE_AT
+    _warned = 0
+
     def __init__(self, ledger: Ledger, now_ms: int, owner: object, base: int = 0) -> None:
         """Make a loop.
 
@@ -47,16 +55,12 @@ class Loop(asyncio.AbstractEventLoop):
         """
         self.ledger = ledger
         self.now_ms = now_ms
-        self.owner: object | None = owner
+        self.owner = owner
         self.dead = False
-        self.complaints: list[str] = []
-        self.unfinished: list[Any] = []
-        self._ready: deque[Ready | Timer] = deque()
-        self._tasks: list[NumberedTask[Any]] = []
-        self._prune_at = _PRUNE_AT
         self._base = base
         self._numbered = 0
-        self._warned = 0
+        self._ready: deque[Ready | Timer] = deque()
+        self._tasks: list[NumberedTask[Any]] = []
 
     # what asyncio touches
 
@@ -131,7 +135,7 @@ class Loop(asyncio.AbstractEventLoop):
         """
         if isinstance(coro, Call):
             return cast("asyncio.Task[T]", coro)
-        if any(options.values()):
+        if options and any(options.values()):
             _discard(coro)
             raise UsageError(f"create_task({', '.join(options)}) cannot be replayed: start the task without it")
         if self.dead:
@@ -166,7 +170,7 @@ class Loop(asyncio.AbstractEventLoop):
         place = f" at {show(getattr(subject, 'place', None))}" if hasattr(subject, "place") else ""
         name = named() if named is not None else ""
         error = context.get("exception")
-        self.complaints.append(f"{context.get('message', '')}: {name}{place}: {error!r}")
+        self.complaints = (*self.complaints, f"{context.get('message', '')}: {name}{place}: {error!r}")
 
     # what the execution and the closing use
 
@@ -183,7 +187,8 @@ class Loop(asyncio.AbstractEventLoop):
             if not handle.dropped:
                 callback: Any = handle.callback
                 handle.context.run(callback, *handle.arguments)
-        self.ledger.idle()
+        ledger = self.ledger
+        ledger.reached = ledger.number
 
     @property
     def ready_count(self) -> int:
@@ -217,6 +222,14 @@ class Loop(asyncio.AbstractEventLoop):
         """Tasks that are not done, in order of creation."""
         return [task for task in self._tasks if not task.done()]
 
+    @property
+    def has_tasks(self) -> bool:
+        """Whether a task is not done."""
+        for task in self._tasks:  # noqa: SIM110 - a generator would cost more than the look
+            if not task.done():
+                return True
+        return False
+
     def refuse(self) -> None:
         """Answer code that goes on although its run is being destroyed.
 
@@ -240,7 +253,7 @@ class Loop(asyncio.AbstractEventLoop):
         elif running() is self:
             self.call_soon(self.create_task, generator.aclose())
         else:
-            self.unfinished.append(generator)
+            self.unfinished = (*self.unfinished, generator)
 
     def _end_now(self, generator: AsyncGenerator[Any, Any]) -> None:
         outer = enter(self, self.finalize)
@@ -255,7 +268,7 @@ class Loop(asyncio.AbstractEventLoop):
         """Drop what is ready and every task, so that nothing is left for the collector."""
         self._ready.clear()
         self._tasks.clear()
-        self.unfinished.clear()
+        self.unfinished = ()
         self.owner = None
 
 

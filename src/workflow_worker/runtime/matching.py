@@ -47,8 +47,10 @@ def settle(record: StepRecord, loop: Loop) -> None:
             call.fail(record.failure)
         case AttemptFailed():
             call.attempts, call.due = record.attempt, record.due
+            ledger.recover(record.number, record.recovery and record.recovery.about(record.failure))
         case ActionParked():
             call.park(record.failure, record.attempts)
+            ledger.recover(record.number, None)
 
 
 def check(record: Record, ledger: Ledger) -> None:

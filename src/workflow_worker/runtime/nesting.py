@@ -15,8 +15,7 @@ from asyncio import _get_running_loop as get_running  # pyright: ignore[reportPr
 from asyncio import _set_running_loop as set_running  # pyright: ignore[reportPrivateUsage] - see the module's docstring
 from asyncio.tasks import _enter_task as enter_task  # pyright: ignore[reportPrivateUsage] - see the module's docstring
 from asyncio.tasks import _leave_task as leave_task  # pyright: ignore[reportPrivateUsage] - see the module's docstring
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 Outer = tuple[Any, Any, Any, bool]
@@ -29,34 +28,27 @@ profile: Any = None
 """In tests: a function for `sys.setprofile` while a run's code executes."""
 
 
-class Between:
-    """Stands as the running loop between the runs of one batch, where nothing may be awaited."""
-
-
 def running() -> object | None:
     """The running loop of this thread, whatever it is."""
     return get_running()
 
 
-def enter(loop: AbstractEventLoop | Between, finalizer: Callable[[AsyncGenerator[Any, Any]], None] | None) -> Outer:
+def enter(loop: AbstractEventLoop, finalizer: Callable[[AsyncGenerator[Any, Any]], None] | None) -> Outer:
     """Make `loop` the running one; what comes back goes to `leave`, in a ``finally``."""
     global inside
     previous: Any = get_running()
     hooks = sys.get_asyncgen_hooks()
     task: Task[Any] | None = None
-    collecting = False
-    if type(previous) is not Between:
-        if previous is not None:
-            task = current_task(previous)
-            if task is not None:
-                leave_task(previous, task)
-        collecting = gc.isenabled()
-        if collecting:
-            gc.disable()
+    if previous is not None:
+        task = current_task(previous)
+        if task is not None:
+            leave_task(previous, task)
+    collecting = gc.isenabled()
+    if collecting:
+        gc.disable()
     sys.set_asyncgen_hooks(None, finalizer)
-    loop_or_between: Any = loop
-    set_running(loop_or_between)
-    inside = loop_or_between
+    set_running(loop)
+    inside = loop
     if profile is not None:
         sys.setprofile(profile)
     return previous, task, hooks, collecting
@@ -75,16 +67,3 @@ def leave(outer: Outer) -> None:
         enter_task(previous, task)
     if collecting:
         gc.enable()
-
-
-@contextmanager
-def nested() -> Generator[None]:
-    """Feed several executions under one nesting: ``with nested(): a.feed(...); b.feed(...)``.
-
-    Nothing may be awaited inside, and no asyncio function that needs a running loop may be called.
-    """
-    outer = enter(Between(), None)
-    try:
-        yield
-    finally:
-        leave(outer)

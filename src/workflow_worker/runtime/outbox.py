@@ -9,23 +9,16 @@ from __future__ import annotations
 
 from workflow_worker.model.command import EmitEvent
 from workflow_worker.model.event import Event
-from workflow_worker.model.exceptions import UsageError
-from workflow_worker.model.ids import MAX_NAME_BYTES
 from workflow_worker.runtime.ledger import Ledger
-
-_NUMBER_BYTES = 11
-"""A colon, and a number below 2**31."""
 
 
 class Outbox:
     """Numbers events like steps and hands each to the worker once."""
 
-    __slots__ = ("_fresh", "_ledger", "_name_bytes", "_sealed", "_withheld")
+    __slots__ = ("_fresh", "_ledger", "_sealed", "_withheld")
 
-    def __init__(self, ledger: Ledger, seed: str) -> None:
-        """Make an outbox of the run whose events are named ``<seed>:<number>``, or just as long."""
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._name_bytes = len(seed.encode()) + _NUMBER_BYTES
         self._fresh: list[EmitEvent] = []
         self._sealed: list[EmitEvent] = []
         self._withheld: list[EmitEvent] = []
@@ -38,27 +31,10 @@ class Outbox:
     def post(
         self, event: Event, *, workflow: str | None = None, run: str | None = None, delay_ms: int = 0
     ) -> EmitEvent:
-        """Send an event with the next commit.
-
-        Raises:
-            UsageError: Its id would be too long to be taken in.
-        """
-        self.check_length(0)
+        """Send an event with the next commit."""
         command = EmitEvent(self._ledger.take_number(), event, workflow, run, delay_ms)
         self._fresh.append(command)
         return command
-
-    def check_length(self, more: int) -> None:
-        """Whether an event can be sent by this run (0), or by one with a name of so many bytes that it starts.
-
-        Raises:
-            UsageError: The id of such an event, which names the run and its start event, is too long.
-        """
-        if self._name_bytes + (more and more + _NUMBER_BYTES) > MAX_NAME_BYTES:
-            raise UsageError(
-                f"an event of this run, or of its child, would have an id of more than {MAX_NAME_BYTES} bytes: ids hold"
-                " the names of all runs above; give runs shorter ids, or nest children less deep"
-            )
 
     def retract(self, command: EmitEvent) -> bool:
         """Take an event back; False if it is on its way already. It keeps its number, the same in every replay."""

@@ -58,9 +58,17 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
     """Where artefacts are unpacked: ``$XDG_CACHE_HOME/workflow-worker``, else ``~/.cache/workflow-worker``.
 
     https://specifications.freedesktop.org/basedir-spec/latest/
+
+    Raises:
+        ConfigurationError: Neither is known: a container may run as a user without a home.
     """
     base = environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "workflow-worker"
+    try:
+        return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "workflow-worker"
+    except RuntimeError as error:
+        raise ConfigurationError(
+            "this user has no home folder to unpack into: set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
 
 
 def open_artefact(path: Path, cache: Path) -> OpenedArtefact:

@@ -41,6 +41,8 @@ class Topic(IntEnum):
     STORE_REPLACED = 2
     STORE_FILLING = 3
     STORE_RELIEVED = 4
+    NOTHING_TO_RUN = 5
+    CODE_SUSPECTED = 6
 
 
 class SharedSigns(VitalSigns):

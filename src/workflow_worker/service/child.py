@@ -45,11 +45,14 @@ from workflow_worker.model.facts import (
 from workflow_worker.model.settings import Settings
 from workflow_worker.model.vitals import WorkerPhase
 from workflow_worker.service.board import OUTAGE_EVERY_MS, Board, Row, Topic
+from workflow_worker.service.facts import CodeSuspected, NothingToRun
 from workflow_worker.service.leaving import leave, leave_within
 from workflow_worker.service.loader import load_app
 from workflow_worker.service.logs import LogSubscriber, configure_logs
 from workflow_worker.service.process import EXIT_REFUSED, SPARE_TITLE, TITLE, monotonic_ms, worker_name
+from workflow_worker.service.suspicions import suspicions
 from workflow_worker.worker import guards
+from workflow_worker.worker.clocks import watch_clocks
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.reality import real_environment
 from workflow_worker.worker.standstill import StoodStill
@@ -75,7 +78,9 @@ class Arguments:
     parent: int
 
 
-_ONCE_EVERY_MS: dict[type[Fact], tuple[Topic, int]] = {
+_ONCE_EVERY_MS: dict[type[Fact | NothingToRun | CodeSuspected], tuple[Topic, int]] = {
+    CodeSuspected: (Topic.CODE_SUSPECTED, 5_000),
+    NothingToRun: (Topic.NOTHING_TO_RUN, 5_000),
     StoreLost: (Topic.STORE_LOST, OUTAGE_EVERY_MS),
     StoreBack: (Topic.STORE_BACK, OUTAGE_EVERY_MS),
     StoreReplaced: (Topic.STORE_REPLACED, 60_000),
@@ -93,7 +98,7 @@ class BoardSubscriber:
         self._row = row
         self._onward = onward
 
-    def __call__(self, fact: Fact) -> None:
+    def __call__(self, fact: Fact | NothingToRun | CodeSuspected) -> None:
         topic = _ONCE_EVERY_MS.get(type(fact))
         if topic is not None and not self._board.may_speak(topic[0], monotonic_ms(), topic[1]):
             return
@@ -123,6 +128,7 @@ def limits_of(settings: Settings) -> WorkerLimits:
         closing_ms=min(4_000, (settings.shutdown_grace_ms - grace_ms) * 8 // 10),
         memory_high_water=settings.memory_high_water,
         max_takeovers=settings.max_takeovers,
+        history_warn_records=settings.history_warn_records,
         detail=settings.log_level == "debug",
     )
 
@@ -181,6 +187,12 @@ def _refuse(row: Row, logs: LogSubscriber, error: BaseException) -> int:
 async def _work(given: Arguments, settings: Settings, name: str, emit: BoardSubscriber, row: Row, epoch: str) -> int:
     guards.install()  # before the author's modules, whose `from time import time` must get ours
     app = load_app(given.app, given.folder).app
+    if not app.workflows:
+        emit(NothingToRun(given.app))
+    watch_clocks(app)
+    findings = suspicions(app)
+    if findings:
+        emit(CodeSuspected(given.app, findings))
     signs = row.write_signs()
     signs.started_at = monotonic_ms()
     worker = WorkflowWorker(

@@ -10,12 +10,29 @@ from workflow_worker.model.facts import Fact
 
 @dataclass(frozen=True, slots=True)
 class ServiceStarted:
-    """The first workers are about to start. `server` is Redis' address without its password."""
+    """The first workers are about to start. `server` is Redis' address without its password, `web` that of the web
+    server; empty without one."""
 
     app: str
     workers: int
     server: str
     namespace: str
+    web: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToRun:
+    """A worker's app declares no workflow: it was only begun, or the wrong attribute was named."""
+
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSuspected:
+    """What ``workflow-worker check`` says of an app, found by a worker at its start; at most twenty lines."""
+
+    app: str
+    findings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +137,24 @@ class ServerRestarted:
     server: str
 
 
+@dataclass(frozen=True, slots=True)
+class ServerQuestioned:
+    """The server works, and something about it wants a person's look."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUnfit:
+    """The server in use would be refused at a start: it was set up anew, or another one stands in for it."""
+
+    reason: str
+
+
 ServiceFact = (
     ServiceStarted
+    | NothingToRun
+    | CodeSuspected
     | ServiceDraining
     | ServiceStopped
     | ProcessStarted
@@ -134,6 +167,8 @@ ServiceFact = (
     | Reloaded
     | ReloadRefused
     | ServerRestarted
+    | ServerQuestioned
+    | ServerUnfit
 )
 
 EmitAny = Callable[[Fact | ServiceFact], None]

@@ -34,15 +34,19 @@ from workflow_worker.model.facts import (
 )
 from workflow_worker.model.failure import Failure
 from workflow_worker.service.facts import (
+    CodeSuspected,
     HealthChanged,
     MetricsReported,
+    NothingToRun,
     ProcessEnded,
     ProcessKilled,
     ProcessStarted,
     Reloaded,
     ReloadRefused,
     Scaled,
+    ServerQuestioned,
     ServerRestarted,
+    ServerUnfit,
     ServiceDraining,
     ServiceFact,
     ServiceStarted,
@@ -81,6 +85,8 @@ _CATALOGUE: dict[type[Fact | ServiceFact], tuple[int, str]] = {
     PartFailed: (ERROR, "part of the worker failed"),
     PartStalled: (ERROR, "part of the worker stands still though Redis answers others: the worker ends"),
     ServiceStarted: (INFO, "service started"),
+    NothingToRun: (WARNING, "the app declares no workflow: no event starts anything"),
+    CodeSuspected: (WARNING, "workflow code that may not replay, as `workflow-worker check` says"),
     ServiceDraining: (INFO, "service draining"),
     ServiceStopped: (INFO, "service stopped"),
     ProcessStarted: (DEBUG, "worker process started"),
@@ -93,6 +99,8 @@ _CATALOGUE: dict[type[Fact | ServiceFact], tuple[int, str]] = {
     Reloaded: (INFO, "reloaded"),
     ReloadRefused: (ERROR, "new code does not start; the old workers go on"),
     ServerRestarted: (WARNING, "embedded server had died and was restarted"),
+    ServerQuestioned: (WARNING, "Redis could be safer"),
+    ServerUnfit: (ERROR, "Redis is not set up as it must be: a start would be refused"),
 }
 
 

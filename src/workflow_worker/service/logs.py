@@ -57,6 +57,10 @@ def configure_logs(
     return subscriber
 
 
+_RESERVED = frozenset({"timestamp", "level", "event", "self", "method_name"})
+"""Ours in every line, or names of parameters on structlog's way to the line."""
+
+
 class LogSubscriber:
     """Callable with any fact of a worker or of the service; never raises, whatever becomes of the log's reader."""
 
@@ -83,9 +87,9 @@ class LogSubscriber:
         self.write(level, event, fields)
 
     def write(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        """Write one line of this level."""
-        fields.pop("event", None)
-        self._logger.log(level, event, **{str(name): value for name, value in fields.items()})
+        """Write one line of this level. An author's field named like one of ours gets an underscore behind its name."""
+        named = {f"{name}_" if name in _RESERVED else str(name): value for name, value in fields.items()}
+        self._logger.log(level, event, **named)
 
     def author_error(self, error: BaseException) -> None:
         """Show an error of the author's code with the author's part of its traceback."""

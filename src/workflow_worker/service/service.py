@@ -24,10 +24,12 @@ from workflow_worker.service.facts import (
     MetricsReported,
     Reloaded,
     ReloadRefused,
+    ServerQuestioned,
     ServiceDraining,
     ServiceStarted,
     ServiceStopped,
 )
+from workflow_worker.service.fitness import FitnessWatch
 from workflow_worker.service.health import Health, HealthLimits, Observed, health_report, judge
 from workflow_worker.service.loader import app_file
 from workflow_worker.service.logs import configure_logs
@@ -79,6 +81,8 @@ class WorkerService:
         module: str = CHILD_MODULE,
     ) -> None:
         self.settings = settings
+        self.web_address = ""
+        """Where the web server answers, for the log; set by the web server, before `run`."""
         self._app = app
         self._folder = folder
         self._emit = emit or configure_logs(settings)
@@ -189,7 +193,9 @@ class WorkerService:
 
     async def _serve(self, settings: Settings, parent: int, server: EmbeddedWatch | None) -> None:
         self._opener = self._open_store or store_opener(settings, name="workflow-worker-service")
-        checked = self._open_store or store_opener(settings, name="workflow-worker-service", check=True)
+        checked = self._open_store or store_opener(
+            settings, name="workflow-worker-service", check=True, warn=lambda why: self._emit(ServerQuestioned(why))
+        )
         store = self._store = StoreWatch(checked, self._emit, self._may_report_outage)
         launcher = Launcher(self._app, self._folder, self._environment(settings), self._board, parent, self._module)
         reserve = Reserve(launcher) if self._reload else None
@@ -207,21 +213,26 @@ class WorkerService:
         # First the server, then the workers: one that evicts must not see a single event.
         await store.look()
         address = without_password(settings.redis_url or "")
-        self._emit(ServiceStarted(self._app, settings.worker_count, address, settings.namespace))
+        self._emit(ServiceStarted(self._app, settings.worker_count, address, settings.namespace, self.web_address))
         parts = [store.run(), self._look(crew), self._judge_regularly(), self._report_regularly()]
         if reserve is not None:
             parts += [self._renew_on_save(crew), reserve.keep()]
         if server is not None:
             parts.append(server.keep_running())
-        async with asyncio.TaskGroup() as tasks:
-            minding = [tasks.create_task(self._mind(part)) for part in parts]
-            try:
-                await crew.run()
-            except ConfigurationError as refusal:
-                self._failure = refusal
-            finally:
-                await end_all(minding)
-        await store.aclose()
+        elif self._open_store is None:
+            quiet = store_opener(settings, name="workflow-worker-check", check=True, warn=lambda _: None)
+            parts.append(FitnessWatch(quiet, self._emit).run(settings.health_check_interval_ms / 1000))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                minding = [tasks.create_task(self._mind(part)) for part in parts]
+                try:
+                    await crew.run()
+                except ConfigurationError as refusal:
+                    self._failure = refusal
+                finally:
+                    await end_all(minding)
+        finally:
+            await store.aclose()
         self._emit(ServiceStopped())
 
     async def _mind(self, part: Coroutine[Any, Any, None]) -> None:

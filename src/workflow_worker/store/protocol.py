@@ -6,6 +6,7 @@ with equal arguments, which is harmless) and nothing else of its own. Rules and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -86,8 +87,13 @@ class Store(Protocol):
         """Move what is due: wakes, delayed events, early events past their time, dead sessions, retention."""
         ...
 
-    async def wait_for_work(self, timeout_ms: int) -> bool:
-        """Sleep until an event or a ready run may be there; False after `timeout_ms`. One sleeper wakes per entry."""
+    async def wait_for_work(self, timeout_ms: int, then: asyncio.Future[Ingest] | None = None) -> bool | IngestOutcome:
+        """Sleep until an event or a ready run may be there; False after `timeout_ms`. One sleeper wakes per entry.
+
+        What `then` brings while the sleep lasts is sent behind it: the store ingests at the moment in which the sleep
+        ends, without another round trip, and the outcome is that of the ingest. True or False: the ingest was not
+        answered, done or not; repeat it by `ingest`, as after an error.
+        """
         ...
 
     def hints(self, session: SessionId) -> AsyncIterator[RunRef]:
@@ -116,6 +122,11 @@ class Store(Protocol):
     ) -> int:
         """Delete up to `limit` dead letters that wait, oldest first, for good: those whose reason begins so, of this
         event type and made before this instant. Returns how many went; not one transition, so a repeat goes on."""
+        ...
+
+    async def note(self, by: str, act: str, on: str, more: str = "") -> OperatorWord:
+        """Write down what a person does by events, as to a schedule; ``already`` when it is the newest line and not a
+        minute old."""
         ...
 
     async def operator_log(self, limit: int = 100) -> list[OperatorAct]:

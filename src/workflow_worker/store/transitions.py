@@ -30,8 +30,11 @@ class Limits:
     """Bytes that one mailbox, or the early events of one subject, may take; about, as the server counts them."""
     early_cap: int = 1_000
     subject_cap: int = 1_000
+    waits_cap: int = 5_000
+    """Runs of other subjects that may wait for one type and subject. A run that would be one too many is suspended."""
     copies_cap: int = 2_000
-    """Copies that one ingest delivers before it leaves the rest of the stream to the next; the last entry is whole."""
+    """Copies that one ingest delivers before it leaves the rest of the stream to the next; the last entry is whole: at
+    most `subject_cap` and `waits_cap` copies."""
     memory_high_water: int = 85
     """Percent of the server's ``maxmemory`` above which no event is taken that would start a run; 0 switches it off."""
 
@@ -289,8 +292,9 @@ CommitWord = Literal["ok", "again", "mail", "fenced", "conflict", "gone"]
 
 class CommitOutcome(msgspec.Struct, frozen=True, gc=False):
     """``ok``: written. ``again``: written before, the present state follows. ``mail``: nothing written, because mail
-    came that the run has not taken. ``fenced``: another holds the run. ``conflict``: `base` or `last_taken` is not what
-    the store has. ``gone``: no such run. `held` tells whether the caller still holds the run, `mail` is what waits."""
+    came that the run has not taken. ``fenced``: another holds the run; or nobody, because a wait of this commit found
+    no room (`CROWDED_ERROR`). ``conflict``: `base` or `last_taken` is not what the store has. ``gone``: no such run.
+    `held` tells whether the caller still holds the run, `mail` is what waits."""
 
     word: CommitWord
     held: bool = False
@@ -325,13 +329,25 @@ POISON_ERROR = msgspec.msgpack.encode(
 )
 """Error of a run that `tick` suspends as a poison pill: an encoded `Failure`."""
 
+CROWDED_ERROR = msgspec.msgpack.encode(
+    Failure(
+        type="crowded",
+        message="as many runs as one event may reach wait for this type and subject already; wait for another subject, "
+        "or resume the run when others have had their event",
+        kind=ErrorKind.PERMANENT,
+    )
+)
+"""Error of a run that `commit` suspends because its new wait found no room: an encoded `Failure`."""
+
 OperatorWord = Literal["ok", "already", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorAct:
-    """Who did what, when, on what: ``cancel``, ``resume``, ``redrive``, ``drop``, ``drop letters``. `on` names a run, a
-    dead letter or, of a bulk drop, what was looked for; `note` is the reason given or the count."""
+    """Who did what, when, on what: ``cancel``, ``resume``, ``redrive``, ``drop``, ``drop letters``; to schedules ``set
+    schedule``, ``pause schedule``, ``resume schedule``, ``run schedule``, ``backfill schedule``, ``delete schedule``.
+    `on` names a run, a dead letter, a schedule or, of a bulk drop, what was looked for; `note` is the reason given, the
+    count, or what was asked for."""
 
     at: int
     by: str

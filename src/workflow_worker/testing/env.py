@@ -152,10 +152,10 @@ class TestEnv:
         published = await self._engine.client.publish(event, data, subject=subject, id=id, delay=delay)
         return await self._reached(self._engine, published.id)
 
-    async def start(self, workflow: object, event: object, *, id: str) -> TestRun:
-        """Start a run under an id of your choice, as `Client.start`."""
+    async def start(self, workflow: object, *args: Any, id: str, subject: str | None = None, **kwargs: Any) -> TestRun:
+        """Start a run under an id of your choice, with its event or its arguments, as `Client.start`."""
         await self._ready()
-        handle = await self._engine.client.start(workflow, event, id=id)
+        handle = await self._engine.client.start(workflow, *args, id=id, subject=subject, **kwargs)
         await self._engine.settle()
         return TestRun(self.app, self._engine, handle.ref)
 

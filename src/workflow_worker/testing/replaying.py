@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from workflow_worker.app.registry import App
 from workflow_worker.model.command import Command, Suspend
 from workflow_worker.model.event import Mail
-from workflow_worker.model.exceptions import UsageError
+from workflow_worker.model.exceptions import EventRejected, UsageError
 from workflow_worker.model.ids import RunRef, split_run_ref
-from workflow_worker.model.record import Record, RunSuspended
+from workflow_worker.model.record import Record, RunFailed, RunStarted, RunSuspended
 from workflow_worker.runtime.execution import Execution
+
+_REJECTED = f"{EventRejected.__module__}.{EventRejected.__qualname__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ def replay(app: App, run: RecordedRun) -> list[Command]:
     Raises:
         ReplayFailed: The code does something else than was recorded.
     """
+    if _was_rejected(run):
+        return []  # no code of it has ever run
     with in_memory(app, run) as execution:
         commands = execution.feed(run.records)
         outstanding = execution.outstanding()
@@ -63,6 +67,13 @@ def replay(app: App, run: RecordedRun) -> list[Command]:
         if isinstance(command, Suspend) and not was_suspended:
             raise ReplayFailed(f"run {run.ref} does not replay: {command.failure}")
     return outstanding
+
+
+def _was_rejected(run: RecordedRun) -> bool:
+    """Whether the run ended at once, because its start event does not fit."""
+    last = run.records[-1] if run.records else None
+    started = all(isinstance(record, RunStarted) for record in run.records[:-1])
+    return isinstance(last, RunFailed) and started and last.failure.type == _REJECTED
 
 
 def waits_of(app: App, run: RecordedRun) -> tuple[tuple[type, ...], ...]:

@@ -19,7 +19,7 @@ from workflow_worker.service.service import WorkerService
 from workflow_worker.web.access import StoreAccess
 from workflow_worker.web.answers import json_answer, refusal
 from workflow_worker.web.bodies import read_body, read_event, read_json
-from workflow_worker.web.guard import Guard, Scope
+from workflow_worker.web.guard import MAX_BODY_BYTES, Guard, Scope
 from workflow_worker.web.operations import Operations
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,6 +48,7 @@ _EVENT_BODY = {
                     "required": ["type"],
                     "properties": {
                         **{name: {"type": "string"} for name in ("id", "type", "subject", "source", "time")},
+                        **{name: {"type": "string"} for name in ("tenant", "traceparent", "specversion")},
                         "data": {},
                     },
                 }
@@ -91,6 +92,8 @@ class _Answers:
         self._guard = guard
         self._access = access
         self._page = MetricsPage(service.numbers)
+        # Its data in full, with room for the names around it: what the other ways to publish take, this one takes too.
+        self._most_of_an_event = max(MAX_BODY_BYTES, service.settings.max_event_bytes + 65_536)
 
     async def guarded(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         why = self._guard.refusal_of(request.method, request.headers)
@@ -105,7 +108,9 @@ class _Answers:
         response.headers["x-content-type-options"] = "nosniff"
         return response
 
-    async def refused(self, _: Request, error: HTTPException) -> Response:
+    async def refused(self, request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:  # of the router; what an endpoint does not find, it says itself
+            return refusal(404, f"there is nothing at {request.url.path[:200]}: see /api/openapi.json")
         return refusal(error.status_code, str(error.detail))
 
     async def misread(self, _: Request, error: RequestValidationError) -> Response:
@@ -141,7 +146,7 @@ class _Answers:
 
     async def publish(self, request: Request) -> Response:
         try:
-            event = read_event(await read_body(request))
+            event = read_event(await read_body(request, self._most_of_an_event))
             published = await (await self._access.client()).publish(event)
         except (UsageError, EventRejected) as error:
             return refusal(400, str(error))

@@ -70,8 +70,8 @@ def read_json(body: bytes, of: type[T]) -> T:
         raise UsageError(f"the body cannot be read: {error}") from error
 
 
-async def read_body(request: Request) -> bytes:
-    """The body, at most 1 MB, and only as JSON: a form of a stranger's page cannot send that.
+async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """The body, at most `most` bytes, and only as JSON: a form of a stranger's page cannot send that.
 
     Raises:
         HTTPException: It is something else (415), or bigger (413).
@@ -82,6 +82,6 @@ async def read_body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
+        if len(body) > most:
+            raise HTTPException(413, f"the body is over {most} bytes")
     return bytes(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -12,7 +13,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from workflow_worker.client.client import Client
 from workflow_worker.client.documents import act_document, letter_document, run_details, run_document
-from workflow_worker.model.exceptions import NotFound, Refused, StoreUnavailable, UsageError
+from workflow_worker.client.outgoing import started_by_input
+from workflow_worker.model.exceptions import (
+    EventRejected,
+    NotFound,
+    Refused,
+    StoreFull,
+    StoreUnavailable,
+    UsageError,
+)
 from workflow_worker.model.run import RunStatus
 from workflow_worker.model.settings import without_password
 from workflow_worker.store.transitions import RunQuery
@@ -22,8 +31,8 @@ from workflow_worker.web.bodies import read_body, read_json
 
 P = ParamSpec("P")
 
-Limit = Annotated[int, Query(ge=1, le=1_000, description="At most so many.")]
-After = Annotated[str, Query(description="Go on behind this one: `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1_000, description="At most this many.")]
+After = Annotated[str, Query(description="Continue after this one: `next` of the page before.")]
 
 
 class RunAct(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,6 +41,15 @@ class RunAct(msgspec.Struct, forbid_unknown_fields=True):
     by: str = ""
     reason: str = ""
     note: str = ""
+
+
+class RunStart(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a start. `data` is the workflow's arguments by name, or its event; without an `id` the run gets one."""
+
+    workflow: str
+    id: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    subject: str | None = None
 
 
 class LetterAct(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,6 +102,12 @@ class Operations:
         refused = gone | {409: {"description": "Refused: not in a state for it; the message says why"}}
         run, letter = "/api/runs/{run_id:path}", "/api/dead-letters/{letter_id}"
         router.get("/api/runs", summary="List runs, the newest first", tags=["runs"])(self.runs)
+        router.post(
+            "/api/runs",
+            summary="Start a run of a workflow by its name",
+            tags=["runs"],
+            openapi_extra=_body({"workflow": "string", "id": "string", "data": "", "subject": "string"}, "workflow"),
+        )(self.start)
         router.get(run, summary="One run with its history", tags=["runs"], responses=gone)(self.run)
         for act, text, endpoint in (
             ("cancel", "Ask a run to end; it may clean up first", self.cancel),
@@ -130,6 +154,22 @@ class Operations:
         items = [run_document(run) for run in page.items[:limit]]
         following = page.items[limit - 1].ref if len(page.items) > limit else None
         return json_answer({"items": items, "next": following, "total": None if after else page.total})
+
+    @_refusing
+    async def start(self, request: Request) -> Response:
+        """Of any workflow, also one that no event starts. `existed` tells that a run of this id was started before."""
+        given = read_json(await read_body(request), RunStart)
+        client = await self._access.client()
+        item = started_by_input(given.workflow, bytes(given.data), given.subject or None)
+        chosen = uuid.uuid4().hex if given.id is None else given.id
+        try:
+            handle = await client.start(given.workflow, item, id=chosen)
+        except EventRejected as error:
+            return refusal(400, str(error))
+        except StoreFull as error:
+            return refusal(503, f"not started, send it again with the same id: {error}")
+        document = {"id": handle.id, "workflow": given.workflow, "existed": handle.existed}
+        return json_answer(document, 200 if handle.existed else 202)
 
     @_refusing
     async def run(self, run_id: str) -> Response:
@@ -220,8 +260,11 @@ def _done(ref: str, operation: str) -> dict[str, str]:
 
 
 def _body(fields: dict[str, str], *required: str) -> dict[str, Any]:
-    """An OpenAPI body of plain fields; `{}` does where none is required."""
-    schema: dict[str, Any] = {"type": "object", "properties": {name: {"type": of} for name, of in fields.items()}}
+    """An OpenAPI body of plain fields, or of any JSON where no type is given; `{}` does where none is required."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: {"type": of} if of else {} for name, of in fields.items()},
+    }
     if required:
         schema["required"] = list(required)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -36,6 +36,8 @@ class WebServer:
         guard = Guard(settings)
         self._socket = _bound_socket(settings)
         self.port: int = self._socket.getsockname()[1]
+        host = settings.host.strip("[]")
+        service.web_address = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
         self._access = StoreAccess(service.open_store, settings.max_event_bytes)
         self._server = uvicorn.Server(
             uvicorn.Config(

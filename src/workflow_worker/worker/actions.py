@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from workflow_worker.app.actions import ActionDefinition, CallOptions
-from workflow_worker.app.attempt import AttemptContext, AttemptLog, attempt_context
+from workflow_worker.app.attempt import AttemptContext, AttemptLog, enter_attempt, leave_attempt
+from workflow_worker.app.recovery import call_recovery
 from workflow_worker.app.registry import App
 from workflow_worker.errors.classifier import Verdict, classify
 from workflow_worker.errors.retry import ParkRun, RetryPolicy, decide
@@ -23,9 +24,12 @@ from workflow_worker.model.ids import RunRef
 from workflow_worker.model.run import RunView
 from workflow_worker.worker.attempt import Attempt, Ended, as_raisable, outcome_of
 from workflow_worker.worker.executor import RunExecutor
+from workflow_worker.worker.recovering import as_seen, of_recovery
 
 _CANCEL_GRACE_S = 5.0
 """An async body that swallows its cancellation for longer is left behind: its attempt counts as timed out."""
+
+_Begun = tuple[RunExecutor, Attempt, ActionDefinition, "asyncio.Task[None]"]
 
 
 class Reporter(Protocol):
@@ -81,7 +85,8 @@ class Performer:
         self._now_ms = now_ms
         self._default_policy = RetryPolicy()
         self._running: set[asyncio.Task[None]] = set()
-        self._fresh: list[tuple[RunExecutor, Attempt, ActionDefinition, asyncio.Task[None]]] = []
+        self._fresh: list[_Begun] = []
+        self._stepped: list[_Begun] = []
         self._left: set[Attempt] = set()
         self._hanging: set[Attempt] = set()
         self._lost_in_threads: set[Attempt] = set()
@@ -93,27 +98,35 @@ class Performer:
         """Begin one attempt; its end reaches `RunExecutor.attempt_ended` on this loop."""
         attempt = Attempt(start, self._environment.monotonic(), executor.token)
         definition = self._app.find_action(start.name)
-        self._reporter.attempt_started(executor, start)
+        if definition is not None and start.recovery is not None:
+            definition = self._app.find_recovery(start.recovery.action, definition, start.options)
+        self._reporter.attempt_started(executor, as_seen(start))
         if definition is None:
-            error = UsageError(f"action {start.name!r} is not registered in app {self._app.name!r} of this worker")
+            what = f"action {start.name!r}" if start.recovery is None else f"recovery {start.recovery.action!r}"
+            error = UsageError(f"{what} is not registered in app {self._app.name!r} of this worker")
             self._loop.call_soon(self._end, executor, attempt, None, error)
             return attempt
         task = self._loop.create_task(self._run(executor, attempt, definition))
         attempt.task = task
-        attempt.on_abandoned = partial(self._abandoned, executor, attempt, definition)
-        if not self._fresh:
-            # Once more, because the first steps of those that begin after this one are queued behind it.
-            self._loop.call_soon(self._loop.call_soon, self._watch_fresh)
+        if not self._fresh and not self._stepped:
+            self._loop.call_soon(self._watch_fresh)
         self._fresh.append((executor, attempt, definition, task))
         return attempt
 
     def _watch_fresh(self) -> None:
-        """Watch the attempts that have not ended in their first step, as most do: for those a time limit, a callback
-        and a place among the running would be made and thrown away."""
-        fresh, self._fresh = self._fresh, []
-        for executor, attempt, definition, task in fresh:
+        """Watch the attempts that have not ended in their first step, as most do: for those a time limit, callbacks and
+        a place among the running would be made and thrown away. The first step of whatever is fresh now is queued; so
+        it has been made when this is called next."""
+        stepped, self._stepped, self._fresh = self._stepped, self._fresh, []
+        if self._stepped:
+            self._loop.call_soon(self._watch_fresh)
+        for executor, attempt, definition, task in stepped:
             if attempt.ended and task.done():
                 continue
+            if attempt.abandoned:
+                self._abandoned(executor, attempt, definition)
+            else:
+                attempt.on_abandoned = partial(self._abandoned, executor, attempt, definition)
             self._running.add(task)
             task.add_done_callback(partial(self._body_ended, executor, attempt, definition))
             if definition.is_async:
@@ -121,7 +134,7 @@ class Performer:
 
     def _set_deadline(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
         """The time limit begins when the body does: a sync one may have waited for a thread."""
-        timeout_ms = _option(attempt.start.options, "timeout_ms", definition.timeout_ms)
+        timeout_ms = _limit_ms(attempt.start, definition)
         if timeout_ms is not None and not attempt.abandoned and not attempt.ended:
             attempt.deadline = self._call_later(timeout_ms / 1000, self._expire, executor, attempt, definition)
 
@@ -138,29 +151,25 @@ class Performer:
 
     async def _run(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
         start = attempt.start
-        context = AttemptContext(
-            run=executor.ref,
-            action=start.name,
-            step=start.number,
-            attempt=start.attempts + 1,
-            idempotency_key=f"{executor.ref}/{executor.start_event_id}/{start.number}",
-            fencing_token=attempt.token,
-            log=self._reporter.attempt_log(executor, start),
-            look=self._look,
-        )
         fault = self._environment.fault
         try:
-            args, kwargs = definition.decode_arguments(start.arguments)
+            if start.recovery is None:
+                args, kwargs = definition.decode_arguments(start.arguments)
+            else:
+                args, kwargs = self._arguments_of_recovery(start, definition)
             if fault is not None:
                 fault("action.before")
-            with attempt_context(context):
+            entered = enter_attempt(partial(self._context_of, executor, attempt, executor.start_event_id))
+            try:
                 if definition.is_async:
                     value = await definition.fn(*args, **kwargs)
                 else:
                     value = await self._in_thread(executor, attempt, definition, args, kwargs)
+            finally:
+                leave_attempt(entered)
             if fault is not None:
                 fault("action.after")
-            result = definition.encode_result(value)
+            result = definition.encode_result(value) if start.recovery is None else b""
         except asyncio.CancelledError as error:
             if attempt.timed_out:
                 self._end(executor, attempt, definition, _timeout_error(attempt, definition))
@@ -175,6 +184,34 @@ class Performer:
                 self._end(executor, attempt, definition, error)
         else:
             self._end(executor, attempt, definition, None, result)
+
+    def _arguments_of_recovery(
+        self, start: StartAction, recovery: ActionDefinition
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        failed = self._app.find_action(start.name)
+        assert failed is not None
+        args, kwargs = failed.decode_arguments(start.arguments)
+        return call_recovery(recovery, args, kwargs, failed)
+
+    def _context_of(self, executor: RunExecutor, attempt: Attempt, start_event_id: str) -> AttemptContext:
+        """What the body sees of its attempt, made when it first asks: that may be after the run has begun anew."""
+        if attempt.context is None:
+            start = attempt.start
+            key = f"{executor.ref}/{start_event_id}/{start.number}"
+            if start.recovery is not None:
+                key = f"{key}/recovery-{start.attempts}"
+                start = as_seen(start)
+            attempt.context = AttemptContext(
+                run=executor.ref,
+                action=start.name,
+                step=start.number,
+                attempt=start.attempts + 1,
+                idempotency_key=key,
+                fencing_token=attempt.token,
+                log=self._reporter.attempt_log(executor, start),
+                look=self._look,
+            )
+        return attempt.context
 
     async def _in_thread(
         self,
@@ -276,13 +313,15 @@ class Performer:
         if attempt.deadline is not None:
             attempt.deadline.cancel()
             attempt.deadline = None
-        start = attempt.start
+        start = as_seen(attempt.start)
         number = start.attempts + 1
         took_ms = (self._environment.monotonic() - attempt.started_at) * 1000
         if error is None:
             ended = Ended(start.name, start.number, number, took_ms, result)
         else:
             ended = self._judge_safely(executor, start, definition, error, number, took_ms)
+            if start.recovery is not None:
+                ended = of_recovery(ended, start.recovery, attempt.start.name)
         self._reporter.attempt_ended(executor, attempt, ended)
 
     def _judge_safely(
@@ -318,9 +357,8 @@ class Performer:
             return Ended(
                 start.name, start.number, number, took_ms, failure=failure, decision=ParkRun(""), rule="unknown action"
             )
-        policy: RetryPolicy = (
-            _option(start.options, "retry", definition.retry) or self._app.retry or self._default_policy
-        )
+        own = definition.retry if start.recovery is not None else _option(start.options, "retry", definition.retry)
+        policy: RetryPolicy = own or self._app.retry or self._default_policy
         app_rules = self._app.retry.rules if self._app.retry is not None else ()
         rules = policy.rules if policy is self._app.retry else (*policy.rules, *app_rules)
         verdict: Verdict = classify(error, rules, now_ms=self._now_ms())
@@ -328,7 +366,7 @@ class Performer:
             policy,
             verdict,
             attempt=number,
-            transient_used=executor.transient_failures(start.number),
+            transient_used=executor.transient_failures(start.number) if start.recovery is None else start.attempts,
             random=self._environment.random,
             default_attempts=self._default_attempts,
         )
@@ -345,7 +383,7 @@ class Performer:
     @property
     def running(self) -> frozenset[asyncio.Task[None]]:
         """The tasks of all bodies that have not ended, abandoned ones too."""
-        return frozenset(self._running.union([task for *_, task in self._fresh if not task.done()]))
+        return frozenset(self._running.union([task for *_, task in (*self._fresh, *self._stepped) if not task.done()]))
 
     def close(self) -> None:
         """Take no attempts any more; bodies in threads of our own go on unheard."""
@@ -366,6 +404,12 @@ def _option(options: object | None, name: str, default: Any) -> Any:
     return default
 
 
+def _limit_ms(start: StartAction, definition: ActionDefinition) -> int | None:
+    """The time limit of an attempt; what a call changes of its action's does not hold for a recovery."""
+    return definition.timeout_ms if start.recovery else _option(start.options, "timeout_ms", definition.timeout_ms)
+
+
 def _timeout_error(attempt: Attempt, definition: ActionDefinition) -> ActionTimeout:
-    limit = _option(attempt.start.options, "timeout_ms", definition.timeout_ms)
-    return ActionTimeout(f"{attempt.start.name} ran longer than its limit of {limit / 1000:g} s")
+    limit = _limit_ms(attempt.start, definition)
+    assert limit is not None
+    return ActionTimeout(f"{as_seen(attempt.start).name} ran longer than its limit of {limit / 1000:g} s")

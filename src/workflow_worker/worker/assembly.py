@@ -21,6 +21,7 @@ from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.intake import Intake
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.part import Part, Patience
+from workflow_worker.worker.planning import FURTHER_COMMITS
 from workflow_worker.worker.session import Callbacks, KeeperTask, KeeperThread, SessionKeeper
 from workflow_worker.worker.ticker import Ticker
 
@@ -107,9 +108,12 @@ def assemble(plan: Plan, store: Store, callbacks: Callbacks) -> Parts:
         on_worker_loop=asyncio.get_running_loop().call_soon_threadsafe,
     )
     keeping = KeeperThread(keeper) if plan.own_thread else KeeperTask(keeper)
-    committer = Committer(store, holdings, patience, clock, environment)
+    committers = [
+        Committer(store, holdings, patience, clock, environment, further=number > 0)
+        for number in range(1 + FURTHER_COMMITS)
+    ]
     declarer = ScheduleDeclarer(store, plan.app, patience, environment)
-    loops = (committer, Errands(store, holdings, patience, clock), ticker, declarer)
+    loops = (*committers, Errands(store, holdings, patience, clock), ticker, declarer)
     return Parts(store, holdings, performer, patience, intake, keeper, keeping, declarer, loops)
 
 

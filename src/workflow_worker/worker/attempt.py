@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from workflow_worker.app.attempt import AttemptContext
 from workflow_worker.errors.retry import Decision
 from workflow_worker.model.command import StartAction
 from workflow_worker.model.environment import Alarm
@@ -36,6 +37,7 @@ class Attempt:
 
     __slots__ = (
         "abandoned",
+        "context",
         "deadline",
         "ended",
         "in_thread",
@@ -54,6 +56,8 @@ class Attempt:
         self.in_thread = False
         """Whether the body runs in a thread at this moment; written by that thread."""
         self.on_abandoned: Callable[[], None] | None = None
+        self.context: AttemptContext | None = None
+        """What its body sees of it, once it has asked."""
         self.task: asyncio.Task[None] | None = None
         self.deadline: Alarm | None = None
         self.timed_out = False

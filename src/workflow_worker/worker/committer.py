@@ -1,10 +1,13 @@
 """Group commit: whatever is ready goes in one call; each run learns what became of its part.
 
 While one call is under way the next batch gathers, so the batch size follows the load by itself: one run on an idle
-worker, two hundred on a busy one.
+worker, a hundred on a busy one. There a few calls are under way at once, of different runs, so that the store works
+while the worker does: neither waits for the other.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from workflow_worker.model.environment import Environment
 from workflow_worker.model.exceptions import Refused
@@ -15,31 +18,44 @@ from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.part import Patience
-from workflow_worker.worker.planning import MOST_PER_CALL
+from workflow_worker.worker.planning import COMMIT_AT_ONCE
 from workflow_worker.worker.standstill import COMMITTER
+
+_KEEP = Mode.KEEP  # a look at an enum costs ten times as much as one at a global
 
 
 class Committer:
-    """Loop: gather, commit, tell."""
+    """Loop: gather, commit, tell. A `further` one works only beside another, and only for many runs."""
 
     def __init__(
-        self, store: Store, holdings: Holdings, patience: Patience, clock: ServerClock, environment: Environment
+        self,
+        store: Store,
+        holdings: Holdings,
+        patience: Patience,
+        clock: ServerClock,
+        environment: Environment,
+        *,
+        further: bool = False,
     ) -> None:
         self._store = store
         self._holdings = holdings
         self._patience = patience
         self._clock = clock
         self._fault = environment.fault
+        self._further = further
 
     async def run(self) -> None:
         """Commit until cancelled; an unanswered batch is repeated unchanged."""
+        wanted = self._holdings.commits_piled if self._further else self._holdings.commit_wanted
         while True:
-            await self._holdings.commit_wanted.wait()
+            await wanted.wait()
+            if self._further:
+                await asyncio.sleep(0)  # what another has gathered in this turn is written before more is made ready
             await self.turn()
 
     async def turn(self) -> tuple[RunRef, ...]:
         """Commit once what is ready now; which runs that were."""
-        executors = self._holdings.take_commits(MOST_PER_CALL)
+        executors = self._holdings.take_commits(COMMIT_AT_ONCE)
         if not executors:
             return ()
         with self._patience.turn(COMMITTER):
@@ -56,17 +72,18 @@ class Committer:
         while executors:
             taken += executors
             for executor in executors:
-                commit = holdings.guard(RunExecutor.build_commit, executor)
-                if commit is None:
+                try:
+                    commit = executor.build_commit()
+                except BaseException as error:  # noqa: BLE001 - as in `Holdings.guard`, without a further call
+                    holdings.broke(executor, error)
                     continue
                 batch.append((executor, commit))
-                if commit.mode is not Mode.KEEP:
+                if commit.mode is not _KEEP:
                     holdings.recording(executor)
             # The slots of the runs that this commit lets go are free; those that take them may be ready to commit at
             # once. With few slots and short runs that makes calls for many runs out of calls for five.
             holdings.start_waiting()
-            executors = holdings.take_commits(MOST_PER_CALL - len(batch))
-        holdings.changed.set()
+            executors = holdings.take_commits(COMMIT_AT_ONCE - len(batch))
         return taken, batch
 
     async def _commit(self, batch: list[tuple[RunExecutor, Commit]]) -> None:
@@ -87,8 +104,9 @@ class Committer:
         if outcomes is None:
             return  # the session was lost meanwhile, and with it all of these runs
         self._clock.observe(outcomes[0].now)
-        for (executor, commit), outcome in zip(batch, outcomes, strict=True):
-            self._tell(executor, commit, outcome)
+        with holdings:
+            for (executor, commit), outcome in zip(batch, outcomes, strict=True):
+                self._tell(executor, commit, outcome)
 
     async def _find_culprit(self, batch: list[tuple[RunExecutor, Commit]], error: Refused) -> None:
         """The script failed on one of the runs: one by one, so that only that one pays for it."""
@@ -111,13 +129,18 @@ class Committer:
             if outcomes is None:
                 return
             self._clock.observe(outcomes[0].now)
-            self._tell(executor, commit, outcomes[0])
+            with self._holdings:
+                self._tell(executor, commit, outcomes[0])
 
     def _tell(self, executor: RunExecutor, commit: Commit, outcome: CommitOutcome) -> None:
-        if not self._holdings.holds(executor) or executor.token != commit.token:
+        holdings = self._holdings
+        if not holdings.holds(executor) or executor.token != commit.token:
             if outcome.word in ("ok", "again"):
                 executor.count_accepted()
             return
-        if commit.mode is not Mode.KEEP and (outcome.held or outcome.word == "mail"):
-            self._holdings.still_executing(executor)
-        self._holdings.guard(RunExecutor.commit_answered, executor, outcome)
+        if commit.mode is not _KEEP and (outcome.held or outcome.word == "mail"):
+            holdings.still_executing(executor)
+        try:
+            executor.commit_answered(outcome)
+        except BaseException as error:  # noqa: BLE001 - as in `Holdings.guard`, without a further call
+            holdings.broke(executor, error)

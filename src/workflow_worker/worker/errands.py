@@ -41,10 +41,10 @@ class Errands:
             busy = True
             with self._patience.turn(ERRANDS):
                 await asyncio.gather(*(self._load(executor) for executor in loads))
-        for ref, token, delay_ms in holdings.take_hand_backs():
+        if hand_backs := holdings.take_hand_backs():
             busy = True
             with self._patience.turn(ERRANDS):
-                await self._hand_back(ref, token, delay_ms)
+                await asyncio.gather(*(self._hand_back(*each) for each in hand_backs))
         holdings.handed_back()
         return busy
 

@@ -5,7 +5,8 @@ No sandbox: three thin nets over the same table that ``check`` reads (`app/forbi
 - Wrappers around functions of `time`, `random`, `uuid`, `os` and around `Thread.start`: also code that ``check`` cannot
   see, at any depth. A name imported from these modules before us (``from time import time``) escapes.
 - An audit hook (https://docs.python.org/3/library/audit_events.html): files, sockets, processes, databases.
-- In tests, a profile function for what is written in C and cannot be wrapped: ``datetime.now``.
+- For what is written in C and can be neither wrapped nor audited, ``datetime.now``: in tests a profile function, in
+  workers what `clocks.py` can do.
 
 All of them act only in the thread and only while a run's loop is the running one: actions, our own parts and other
 threads are never touched. Logging, imports, tracebacks and warnings may read clocks and files also there.
@@ -115,7 +116,7 @@ def _guarded(original: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(original)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if current_execution() is not None:
-            _refuse(name, sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - documented, and no other way is cheap
+            refuse(name, sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - documented, and no other way is cheap
         return original(*args, **kwargs)
 
     return guarded
@@ -124,18 +125,26 @@ def _guarded(original: Callable[..., Any], name: str) -> Callable[..., Any]:
 def _hear(event: str, args: tuple[Any, ...]) -> None:
     del args
     if event in _EVENTS and current_execution() is not None:
-        _refuse(_EVENTS[event], sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - see above
+        refuse(_EVENTS[event], sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - see above
 
 
 def _profile(frame: FrameType, event: str, argument: Any) -> None:
-    if event != "c_call":
-        return
-    owner = getattr(argument, "__self__", None)
-    if isinstance(owner, type) and issubclass(owner, datetime.date) and argument.__name__ in ("now", "utcnow", "today"):
-        _refuse(f"datetime.{'datetime' if issubclass(owner, datetime.datetime) else 'date'}.{argument.__name__}", frame)
+    name = clock_name(argument) if event == "c_call" else None
+    if name is not None:
+        refuse(name, frame)
 
 
-def _refuse(name: str, frame: FrameType) -> None:
+def clock_name(called: object) -> str | None:
+    """The qualified name of a method of `datetime` that reads the clock; None of anything else."""
+    owner = getattr(called, "__self__", None)
+    if not isinstance(owner, type) or not issubclass(owner, datetime.date):
+        return None
+    name = getattr(called, "__name__", "")
+    kind = "datetime" if issubclass(owner, datetime.datetime) else "date"
+    return f"datetime.{kind}.{name}" if name in ("now", "utcnow", "today") else None
+
+
+def refuse(name: str, frame: FrameType) -> None:
     """Raise, unless something that may do this is between the caller and the workflow's code.
 
     Raises:

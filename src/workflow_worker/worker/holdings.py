@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TypeVar, TypeVarTuple
 
 from workflow_worker.app.attempt import AttemptLog
@@ -25,8 +27,9 @@ from workflow_worker.worker.cache import Cache
 from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.limits import WorkerLimits
-from workflow_worker.worker.planning import Load
+from workflow_worker.worker.planning import WORTH_A_CALL, Load
 from workflow_worker.worker.progress import Progress
+from workflow_worker.worker.recovering import as_seen
 from workflow_worker.worker.reporting import Reporting
 
 _UNKNOWN_CODE_DELAY_MS = 1_000
@@ -35,6 +38,8 @@ _BROKEN_AT_MOST = 3
 ALONE_S = 2.0
 """How long a suspect executes alone: what kills its worker does so soon, or others cannot be kept waiting for it."""
 _SUSPECT_DELAY_MS = 3_000
+_WARY_FOR = 5
+"""Ingests of one run each after a suspect was met: a server that died leaves as many as it held, side by side."""
 _BROKEN_RUNS_NOTED = 1_000
 
 Ts = TypeVarTuple("Ts")
@@ -78,24 +83,39 @@ class Holdings:
         self._to_load: deque[RunExecutor] = deque()
         self._to_hand_back: deque[tuple[RunRef, int, int]] = deque()
         self._commits = 0
-        self._starting = False
+        self._filling = False
+        self._busy = 0
         self._broken: dict[RunRef, int] = {}
         self._handing_back = False
         self.suspect: RunRef | None = None
         """The run that is executed alone; there is no room for others meanwhile."""
+        self._wary = 0
+        """So many ingests from now on bring one run each: the last suspect was met not long ago."""
         self._others_first = False
         """A suspect was executed alone last: if others wait, it is their turn."""
         self.graveyard = Graveyard()
         self.cache = Cache(limits.cached_runs)
         self.performer: Performer | None = None
         self.changed = asyncio.Event()
-        """Set whenever room, work to commit, to load or to hand back may have appeared; the parts clear what they
-        wait on by themselves."""
+        """Set whenever there may be room, or less to wait for before the worker can end; who waits on it clears it."""
         self.interrupt = asyncio.Event()
         """Set while the intake must not take more: the worker drains, or its session is gone."""
         self.commit_wanted = asyncio.Event()
+        self.commits_piled = asyncio.Event()
+        """Set while a commit is worth its price though others are under way."""
         self.errand_wanted = asyncio.Event()
         self.on_wake: Callable[[int], None] = lambda due_ms: None
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called when nothing executes and nothing waits for a slot."""
+
+    def __enter__(self) -> None:
+        """``with holdings:`` something is done to many runs, without an `await`: what follows for all (slots, counts,
+        waking others) is done once, behind it."""
+        self._filling = True
+
+    def __exit__(self, *_: object) -> None:
+        self._filling = False
+        self.start_waiting()
 
     def guard(self, step: Callable[[RunExecutor, *Ts], R], executor: RunExecutor, *args: *Ts) -> R | None:
         """Take one step of one run; an error that nobody foresaw costs this run a delay, and the others nothing.
@@ -124,7 +144,12 @@ class Holdings:
         """What the intake must know to plan; `backlog` is what it knows itself."""
         executing, leased = len(self._executing), len(self._waiting)
         recording = len(self._held) - executing - leased
-        return Load(executing, leased, recording, backlog, alone=self.suspect is not None)
+        return Load(executing, leased, recording, backlog, alone=self.suspect is not None, wary=self._wary > 0)
+
+    @property
+    def waiting_since(self) -> float:
+        """When the run that waits longest for a slot was leased, by the monotonic clock; infinity if none waits."""
+        return self._waiting[0][1] if self._waiting else math.inf
 
     def accept(self, runs: tuple[LeasedRun, ...]) -> None:
         """Runs that an ingest leased for us."""
@@ -140,7 +165,8 @@ class Holdings:
             self._held[leased.ref] = executor
             executor.token = leased.token
             self._waiting.append((leased, now))
-            self.reporting.leased(leased)
+            if leased.strikes or self.limits.detail:
+                self.reporting.leased(leased)
         if self.draining:
             self.hand_back_overdue()  # an ingest that was under way when the drain began
         if len(runs) > 1:
@@ -159,7 +185,9 @@ class Holdings:
         """
         suspects = [leased for leased in runs if leased.strikes >= max(1, self.limits.max_takeovers)]
         if not suspects:
+            self._wary = max(0, self._wary - 1) if runs else 0
             return runs
+        self._wary = _WARY_FOR
         chosen = suspects[:1]
         if self._others_first and len(suspects) < len(runs):
             chosen = [leased for leased in runs if leased not in suspects]
@@ -180,19 +208,26 @@ class Holdings:
 
     def start_waiting(self) -> None:
         """Give free slots to leased runs, in the order in which they came."""
-        if self._starting:
-            return  # called again by a run that ended at once: the loop below goes on with the next
-        self._starting = True
+        if self._filling:
+            return  # called by a run that ended at once, or one of many that are told something: the caller does it
+        self._filling = True
         try:
             self._fill_slots()
         finally:
-            self._starting = False
+            self._filling = False
             self._count()
 
     def _count(self) -> None:
         """Show what is held; once for a batch, because the vital signs are memory that processes share."""
-        self._signs.executing = len(self._executing)
-        self._signs.held = len(self._held)
+        executing, held = len(self._executing), len(self._held)
+        busy = executing + len(self._waiting)
+        if busy < self._busy or held < self._signs.held:
+            self.changed.set()
+        self._busy = busy
+        self._signs.executing, self._signs.held = executing, held
+        self.reporting.show_counts()
+        if not self._executing and not self._waiting:
+            self.on_idle()
 
     def _fill_slots(self) -> None:
         while self._waiting and len(self._executing) < self.limits.concurrency_limit and not self.draining:
@@ -216,8 +251,12 @@ class Holdings:
             self.errand_wanted.set()
             return
         definition = self._definition_of(executor)
-        if definition is not None:
-            self.guard(RunExecutor.begin, executor, leased, definition)
+        if definition is None:
+            return
+        try:
+            executor.begin(leased, definition)
+        except BaseException as error:  # noqa: BLE001 - as in `guard`, without a further call for each run
+            self.broke(executor, error)
 
     def _definition_of(self, executor: RunExecutor) -> WorkflowDefinition | None:
         """The workflow's code; without it the run goes back, for a worker that has it."""
@@ -252,13 +291,13 @@ class Holdings:
 
     def take_commits(self, most: int) -> list[RunExecutor]:
         """Runs that want to commit, at most `most`."""
-        chosen: list[RunExecutor] = []
-        while self._to_commit and len(chosen) < most:
-            executor = next(iter(self._to_commit))
+        chosen = list(islice(self._to_commit, most))
+        for executor in chosen:
             del self._to_commit[executor]
-            chosen.append(executor)
         if not self._to_commit:
             self.commit_wanted.clear()
+        if not self._piled(len(self._to_commit)):
+            self.commits_piled.clear()
         return chosen
 
     def recording(self, executor: RunExecutor) -> None:
@@ -373,7 +412,15 @@ class Holdings:
     def ask_commit(self, executor: RunExecutor) -> None:
         """Take the run into the next group commit."""
         self._to_commit[executor] = None
-        self.commit_wanted.set()
+        wanting = len(self._to_commit)
+        if wanting == 1:
+            self.commit_wanted.set()  # for the others it is set already
+        if self._piled(wanting):
+            self.commits_piled.set()
+
+    def _piled(self, wanting: int) -> bool:
+        """Whether many want to commit, or all slots are taken by those who do while others wait for one."""
+        return wanting >= WORTH_A_CALL or (wanting >= self.limits.concurrency_limit and len(self._waiting) > 0)
 
     def call_at(self, due_ms: int, executor: RunExecutor) -> Alarm:
         """Settle the run when `due_ms` has come."""
@@ -382,17 +429,18 @@ class Holdings:
 
     def recorded(self, executor: RunExecutor, progress: Progress, failed: bool) -> None:
         """A commit was accepted: count its events."""
-        if progress.records:
+        if progress.records and self.suspect is not None:
             self._cleared(executor.ref)
         self.reporting.recorded(executor.ref, progress, failed)
 
-    def rejected(self, executor: RunExecutor, entry: str, reason: str) -> None:
+    def rejected(self, ref: RunRef, entry: str, reason: str) -> None:
         """A mail does not fit its class."""
-        self.reporting.rejected(executor.ref, entry, reason)
+        self.reporting.rejected(ref, entry, reason)
 
     def ended_attempt(self, executor: RunExecutor, ended: Ended) -> None:
         """Report and count one attempt."""
-        self.reporting.attempt_ended(executor.ref, ended)
+        if ended.failure is not None or self.limits.detail:
+            self.reporting.attempt_ended(executor.ref, ended)
 
     def attempt_started(self, executor: RunExecutor, start: StartAction) -> None:
         """An attempt begins."""
@@ -404,7 +452,10 @@ class Holdings:
 
     def attempt_ended(self, executor: RunExecutor, attempt: Attempt, ended: Ended) -> None:
         """An attempt is over; the run goes on with what it brought."""
-        self.guard(RunExecutor.attempt_ended, executor, attempt, ended)
+        try:
+            executor.attempt_ended(attempt, ended)
+        except BaseException as error:  # noqa: BLE001 - as in `guard`, without a further call for each attempt
+            self.broke(executor, error)
 
     def attempt_left(self, executor: RunExecutor, attempt: Attempt) -> None:
         """An attempt was given up and its body goes on: the run's next attempt must have a higher token."""
@@ -413,7 +464,7 @@ class Holdings:
 
     def attempt_hung(self, executor: RunExecutor, attempt: Attempt, hanging: int) -> None:
         """That body does not end."""
-        self.reporting.attempt_hung(executor.ref, attempt.start, hanging)
+        self.reporting.attempt_hung(executor.ref, as_seen(attempt.start), hanging)
 
     def attempt_gone(self, executor: RunExecutor, hanging: int) -> None:
         """The body of an attempt that was given up has ended after all."""
@@ -457,13 +508,10 @@ class Holdings:
     def _remove(self, executor: RunExecutor) -> None:
         if self._held.get(executor.ref) is executor:
             del self._held[executor.ref]
-            self._cleared(executor.ref)
+            if self.suspect is not None:
+                self._cleared(executor.ref)
         self._forget(executor)
-        if self._waiting:
-            self.start_waiting()
-        else:
-            self._count()
-        self.changed.set()
+        self.start_waiting()
 
     def _forget(self, executor: RunExecutor) -> None:
         self._executing.discard(executor)

@@ -7,17 +7,26 @@ reorders events as soon as two workers read one stream). What this loop decides 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from workflow_worker.model.environment import Environment
 from workflow_worker.model.exceptions import Refused
 from workflow_worker.model.vitals import VitalSigns
 from workflow_worker.store.protocol import Store
-from workflow_worker.store.transitions import Ingest, Ingested, Registration, SessionLost, Stale, Unregistered
+from workflow_worker.store.transitions import (
+    Ingest,
+    Ingested,
+    IngestOutcome,
+    Registration,
+    SessionLost,
+    Stale,
+    Unregistered,
+)
 from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.part import Patience
-from workflow_worker.worker.planning import plan_intake
+from workflow_worker.worker.planning import SWIFT_S, Load, plan_intake
 from workflow_worker.worker.standstill import INTAKE, longest_silence_ms
 
 _SAME_ERROR_LIMIT = 3
@@ -28,7 +37,10 @@ class _SessionGone(Exception):
 
 
 class Intake:
-    """Loop: plan → sleep → ingest → accept. One request is out at a time; its number rises by one."""
+    """Loop: plan → sleep → ingest → accept. One request is out at a time; its number rises by one.
+
+    A sleeping worker has its next request out already, if nothing executes: it lies behind the sleep at the store.
+    """
 
     def __init__(
         self,
@@ -53,18 +65,27 @@ class Intake:
         self._number = 0
         self._cursor = "0"
         self._backlog = False
+        self._dry = False
+        """The last ingest left nothing behind: what comes wakes a sleeper."""
+        self._swift = False
+        self._taken_at = (0.0, 0.0)
         self._same_error = 0
-        self._interrupted: asyncio.Task[bool] | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._asleep: asyncio.Future[Ingest] | None = None
+        """While the intake sleeps: takes the request that is to go behind the sleep."""
+        holdings.on_idle = self._send_behind
 
     def begin_session(self) -> None:
         """A new session counts its requests from one."""
         self._number = 0
         self._cursor = "0"
-        self._interrupted = None
+        self._dry = False
 
     async def run(self) -> bool:
         """Take work in until the worker is interrupted, by a drain or the loss of its session; False: the store does
         not know the session any more, the worker must open another."""
+        interrupted = asyncio.ensure_future(self._holdings.interrupt.wait())
+        interrupted.add_done_callback(self._wake)
         try:
             while not self._holdings.interrupt.is_set():
                 with self._patience.turn(INTAKE):
@@ -72,21 +93,22 @@ class Intake:
         except _SessionGone:
             return False
         finally:
-            if self._interrupted is not None:
-                self._interrupted.cancel()
+            interrupted.remove_done_callback(self._wake)
+            interrupted.cancel()
         return True
 
     async def _turn(self) -> None:
         holdings = self._holdings
         holdings.hand_back_overdue()
         holdings.changed.clear()
-        plan = plan_intake(holdings.load(self._backlog), self._limits)
+        load = holdings.load(self._backlog)
+        plan = plan_intake(load, self._limits, self._swift)
         if plan.room == 0:
             await self._until_changed()
-            return
-        taken = await self._ingest(plan.room)
-        if not taken and not holdings.interrupt.is_set():
-            await self._sleep()
+        elif self._dry:
+            await self._sleep(load)
+        else:
+            await self._ingest(self._request(plan.room))
 
     async def _until_changed(self) -> None:
         """Wait for room, at most until the oldest leased run must be handed back."""
@@ -96,39 +118,77 @@ class Intake:
         except TimeoutError:
             return  # the next turn of the loop hands back what is overdue
 
-    async def _sleep(self) -> None:
+    async def _sleep(self, load: Load) -> None:
         """Until an event or a ready run may be there, the poll interval is over, or the worker is interrupted.
 
-        A read that does not come back in time is given up: then this worker polls, late but not deaf.
+        The next ingest goes behind the sleep, so that it is executed as that ends, as soon as nothing executes here:
+        what it brings could not begin while somebody's code holds up the loop, and another worker shall have it then.
         """
-        poll_ms = self._limits.poll_interval_ms
-        longest_s = (poll_ms + longest_silence_ms(poll_ms) / 2) / 1000
-        interrupted = self._interrupted = self._interrupted or asyncio.ensure_future(self._holdings.interrupt.wait())
-        read = asyncio.ensure_future(
-            self._patience.call(
-                lambda: self._store.wait_for_work(poll_ms),
-                wanted=lambda: not self._holdings.interrupt.is_set(),
-                part=INTAKE,
-            )
-        )
+        limits, holdings = self._limits, self._holdings
+        self._dry = False
+        behind: asyncio.Future[Ingest] = asyncio.get_running_loop().create_future()
+        self._asleep = behind
+        if load.executing + load.leased == 0:
+            self._send_behind()
         try:
-            await asyncio.wait((read, interrupted), timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
-            if read.done() and not read.cancelled():
-                read.result()
-            elif not interrupted.done():
-                self._signs.store_errors += 1
+            answer = await self._asleep_for(
+                min(limits.poll_interval_ms, limits.start_within_ms) if load.leased else limits.poll_interval_ms, behind
+            )
         finally:
-            if not read.done():
-                read.cancel()
-                read.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody else looks at it
+            self._asleep = None
+            behind.cancel()
         if self._environment.fault is not None:
             self._environment.fault("read.woken")
+        if behind.cancelled():
+            return
+        request = behind.result()
+        if not isinstance(answer, bool | None):
+            self._take(request, answer)
+            if isinstance(answer, Unregistered):
+                await self._ingest(request)
+        elif not holdings.interrupt.is_set():
+            await self._ingest(request)
+        elif holdings.session == request.session:
+            # Done or not, or about to be: repeated with no room it is over. What it brought is handed back at once.
+            await self._ingest(replace(request, room=0))
 
-    async def _ingest(self, room: int, quarantine: bool = False) -> bool:
-        """One request, repeated with the same number until it is answered; True when it brought something."""
-        holdings, session = self._holdings, self._holdings.session
+    def _send_behind(self) -> None:
+        """Let the sleep be followed by an ingest, if the intake sleeps and there is none behind it."""
+        if self._asleep is None or self._asleep.done() or self._holdings.interrupt.is_set():
+            return
+        room = plan_intake(self._holdings.load(), self._limits).room
+        if room:
+            self._asleep.set_result(self._request(room))
+
+    async def _asleep_for(self, poll_ms: int, behind: asyncio.Future[Ingest]) -> bool | IngestOutcome | None:
+        """A read that does not come back in time is given up: then this worker polls, late but not deaf."""
+        interrupt = self._holdings.interrupt
+        longest_s = (poll_ms + longest_silence_ms(poll_ms) / 2) / 1000
+        try:
+            async with asyncio.timeout(longest_s) as self._limit:
+                return await self._patience.call(
+                    lambda: self._store.wait_for_work(poll_ms, behind),
+                    wanted=lambda: not interrupt.is_set() and not behind.done(),
+                    part=INTAKE,
+                )
+        except TimeoutError:
+            if not interrupt.is_set():
+                self._signs.store_errors += 1
+        return None
+
+    def _wake(self, _: object) -> None:
+        """The worker is interrupted: end a sleep under way."""
+        if self._asleep is not None and self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+    def _request(self, room: int, quarantine: bool = False) -> Ingest:
+        """The next request; its number is used from here on."""
         self._number += 1
-        request = Ingest(session, self._number, room, self._registration.mark, self._cursor, quarantine)
+        return Ingest(self._holdings.session, self._number, room, self._registration.mark, self._cursor, quarantine)
+
+    async def _ingest(self, request: Ingest) -> None:
+        """One request, repeated with the same number until it is answered."""
+        holdings, session = self._holdings, request.session
         fault = self._environment.fault
         while True:
             if fault is not None:
@@ -141,30 +201,52 @@ class Intake:
                     part=INTAKE,
                 )
             except Refused:
-                return await self._script_error(room)
-            if fault is not None:
-                fault("ingest.done")
-            match outcome:
-                case Unregistered():
-                    await self._patience.call(lambda: self._store.register(self._registration), part=INTAKE)
-                case Ingested():
-                    self._same_error = 0
-                    self._clock.observe(outcome.now)
-                    self._cursor = outcome.cursor
-                    holdings.reporting.ingested(outcome)
-                    self._backlog = len(outcome.runs) >= room or outcome.read >= room
-                    holdings.accept(outcome.runs)
-                    return bool(outcome.runs or outcome.read)
-                case None if holdings.draining:
-                    return False
-                case SessionLost() | Stale() | None:
-                    raise _SessionGone(session)
+                await self._script_error(request.room)
+                return
+            if not isinstance(outcome, Unregistered):
+                self._take(request, outcome)
+                return
+            await self._patience.call(lambda: self._store.register(self._registration), part=INTAKE)
 
-    async def _script_error(self, room: int) -> bool:
+    def _take(self, request: Ingest, outcome: IngestOutcome | None) -> None:
+        """What a request brought; without an answer it has brought nothing to a worker that drains.
+
+        Raises:
+            _SessionGone: The session is not there any more.
+        """
+        holdings, room = self._holdings, request.room
+        if self._environment.fault is not None:
+            self._environment.fault("ingest.done")
+        match outcome:
+            case Ingested():
+                self._same_error = 0
+                self._clock.observe(outcome.now)
+                self._cursor = outcome.cursor
+                holdings.reporting.ingested(outcome)
+                got, read = len(outcome.runs), outcome.read
+                self._backlog = got >= room or read >= room
+                self._dry = not (got or read) or (not self._backlog and outcome.cursor == "0")
+                self._note_pace()
+                holdings.accept(outcome.runs)
+            case None if holdings.draining:
+                return
+            case Unregistered():
+                return
+            case SessionLost() | Stale() | None:
+                raise _SessionGone(request.session)
+
+    def _note_pace(self) -> None:
+        """Swift is who has started, within a moment, all that the answer before the last brought."""
+        before_last, last = self._taken_at
+        now = self._environment.monotonic()
+        self._swift = now - before_last < SWIFT_S and self._holdings.waiting_since >= last
+        self._taken_at = last, now
+
+    async def _script_error(self, room: int) -> None:
         """The script itself raised, on a stranger's entry most likely: the third time the head goes to ``dead``."""
         self._same_error += 1
-        if self._same_error >= _SAME_ERROR_LIMIT:
-            self._same_error = 0
-            return await self._ingest(room, quarantine=True)
-        await self._environment.sleep(0.1)
-        return True
+        if self._same_error < _SAME_ERROR_LIMIT:
+            await self._environment.sleep(0.1)
+            return
+        self._same_error = 0
+        await self._ingest(self._request(room, quarantine=True))

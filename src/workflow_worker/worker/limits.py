@@ -29,4 +29,7 @@ class WorkerLimits:
     """What may follow the grace: bodies that do not end, the session, the connections; hung ones are left behind."""
     memory_high_water: int = 85
     """Percent of maxmemory above which the store is reported as filling up; 0 for never."""
+    history_warn_records: int = 10_000
+    """Records from which on a run is complained about, because each replay of it takes a tenth of a second and more; 0
+    for never."""
     detail: bool = False

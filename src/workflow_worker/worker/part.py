@@ -73,20 +73,28 @@ async def until_interrupted(work: Coroutine[Any, Any, T], interrupt: asyncio.Eve
 
 
 class Turn:
-    """What `Patience.turn` returns. A class, because a generator's context manager costs five times as much."""
+    """What `Patience.turn` returns. A class, because a generator's context manager costs five times as much.
 
-    __slots__ = ("_began_ms", "_sign", "_signs")
+    A part may be in several turns at once; its vital sign shows the one that has lasted longest.
+    """
 
-    def __init__(self, signs: VitalSigns, sign: str, began_ms: int) -> None:
+    __slots__ = ("_began_ms", "_others", "_sign", "_signs")
+
+    def __init__(self, signs: VitalSigns, sign: str, began_ms: int, others: dict[Turn, None]) -> None:
         self._signs = signs
         self._sign = sign
         self._began_ms = began_ms
+        self._others = others
 
     def __enter__(self) -> None:
-        setattr(self._signs, self._sign, self._began_ms)
+        if not self._others:
+            setattr(self._signs, self._sign, self._began_ms)
+        self._others[self] = None
 
     def __exit__(self, *_: object) -> None:
-        setattr(self._signs, self._sign, 0)
+        del self._others[self]
+        oldest = next(iter(self._others), None)
+        setattr(self._signs, self._sign, 0 if oldest is None else oldest._began_ms)
 
 
 class Patience:
@@ -102,6 +110,7 @@ class Patience:
         self._signs = signs
         self._emit = emit
         self._heard_at: dict[str, float] = {}
+        self._turns: dict[str, dict[Turn, None]] = {part: {} for part in SIGN_OF}
         self._down_since: float | None = None
         self._reported_at = float("-inf")
 
@@ -109,7 +118,7 @@ class Patience:
         """Show in the part's vital sign since when its turn lasts; 0 when it is over."""
         now = self._environment.monotonic()
         self._heard_at[part] = now
-        return Turn(self._signs, SIGN_OF[part], int(now * 1000))
+        return Turn(self._signs, SIGN_OF[part], int(now * 1000), self._turns[part])
 
     def silent_ms(self, part: str) -> int:
         """For how long nothing has come back from the store in the part's turn, no error either."""

@@ -27,7 +27,16 @@ class Progress(msgspec.Struct):
     @property
     def dirty(self) -> bool:
         """Whether there is something that must be written."""
-        return bool(self.records or self.taken or self.waits or self.rejects or self.emits) or self.state is not None
+        return bool(self.records) or not self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing but records, as nearly always."""
+        return self.state is None and not (self.taken or self.waits or self.rejects or self.emits)
+
+    def waits_that(self, *, begin: bool) -> tuple[tuple[str, str], ...]:
+        """Which waits begin, or end, with this progress."""
+        return tuple([wait for wait, last in self.waits.items() if last is begin]) if self.waits else ()
 
     def before(self, later: Progress) -> Progress:
         """This progress, refused by the store, with what came after it."""

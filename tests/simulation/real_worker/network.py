@@ -173,18 +173,37 @@ class LossyStore:
         """See `Store`."""
         return await self._ask("tick", lambda: self._memory.tick(limit))
 
-    async def wait_for_work(self, timeout_ms: int) -> bool:
-        """See `Store`."""
-        network = self._network
+    async def wait_for_work(self, timeout_ms: int, then: asyncio.Future[Ingest] | None = None) -> bool | IngestOutcome:
+        """See `Store`. An ingest that lies behind a sleep which was given up may be executed all the same, later."""
+        network, host = self._network, self._host
         await asyncio.sleep(network.latency())
-        if "wait" in self._host.unanswered:
+        if "wait" in host.unanswered:
             await asyncio.get_running_loop().create_future()
-        if network.down(self._host) or network.happens(network.loss):
+        if network.down(host) or network.happens(network.loss):
             await asyncio.sleep(network.answer_within_s)
             raise StoreUnavailable("wait: no answer")
-        woken = await self._memory.wait_for_work(timeout_ms)
+
+        def ingest() -> IngestOutcome | None:
+            if then is None or not then.done() or then.cancelled() or network.down(host):
+                return None
+            network.note(host, "ingest")
+            network.counts["ingests behind a sleep"] += 1
+            return _at_once(self._memory.ingest(then.result()))
+
+        try:
+            woken = await self._memory.wait_for_work(timeout_ms)
+        except BaseException:
+            if network.happens(0.3):
+                network.counts["late requests"] += 1
+                network.loop.call_later(
+                    network.chance.uniform(0, 2), ingest, context=network.loop.on(network.loop.outside)
+                )
+            raise
+        outcome = None if host.dead else ingest()
         await asyncio.sleep(network.latency())
-        return woken
+        if outcome is not None and (network.down(host) or network.happens(network.loss)):
+            raise StoreUnavailable("ingest behind a sleep: no answer")
+        return woken if outcome is None else outcome
 
     async def hints(self, session: SessionId) -> AsyncIterator[RunRef]:
         """See `Store`."""
@@ -216,6 +235,10 @@ class LossyStore:
         return await self._ask(
             "drop letters", lambda: self._memory.drop_letters(reason_prefix, type, before_ms, limit, by)
         )
+
+    async def note(self, by: str, act: str, on: str, more: str = "") -> OperatorWord:
+        """See `Store`."""
+        return await self._ask("note", lambda: self._memory.note(by, act, on, more))
 
     async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
         """See `Store`."""

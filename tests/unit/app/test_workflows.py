@@ -149,6 +149,28 @@ async def test_a_declared_workflow_keeps_its_types_and_can_be_called() -> None:
     assert (workflow.name, workflow.version, workflow.__doc__) == ("done", 1, "A workflow that needs no event.")
 
 
+async def test_a_workflow_without_options_needs_no_parentheses() -> None:
+    app = App("x")
+
+    @app.workflow
+    async def double(number: int) -> int:
+        return 2 * number
+
+    assert_type(App("y").workflow(done), Workflow[[], int])
+    assert await double(4) == 8
+    assert app.find_workflow("double", 1) is double.definition
+    assert app.registration().routes["workflow-worker.start.double"] == Route(False, (StartRoute("double", 1),))
+
+
+def test_an_event_class_without_its_name_is_told_how_to_write_it() -> None:
+    app = app_of()
+    misused: Any = app.workflow
+    with pytest.raises(UsageError, match=r"@app.workflow\(on=Begun\)"):
+        misused(begun(app))
+    with pytest.raises(UsageError, match="goes above an `async def` function, not 'order'"):
+        misused("order")
+
+
 async def test_main_gives_the_function_its_decoded_event() -> None:
     app = app_of()
     seen: list[Any] = []
@@ -176,6 +198,7 @@ def test_registration_starts_the_newest_version_and_knows_all() -> None:
         "ww.lock": Route(False, (StartRoute("ww.lock", 1, restart=True),)),
         "workflow-worker.schedule.set": Route(False, (StartRoute("ww.schedule", 1, restart=True),)),
         "workflow-worker.schedule.told": Route(False),
+        "workflow-worker.start.fulfil": Route(True, (start,)),
     }
     assert registration.knows == ("fulfil@1", "fulfil@2", "ww.lock@1", "ww.schedule@1")
 
@@ -193,8 +216,10 @@ def test_a_type_starts_only_the_workflows_of_its_own_class() -> None:
     assert started.pop("ww.lock") == ["ww.lock"]
     assert started.pop("workflow-worker.schedule.set") == ["ww.schedule"]
     assert started.pop("workflow-worker.schedule.told") == []
+    assert [started.pop(f"workflow-worker.start.{name}") for name in "ABCD"] == [["A"], ["B"], ["C"], ["D"]]
     assert started == {"shop.*": ["A"], "shop.eu.*": ["B"], "shop.eu.sold": ["C"], "shopping": ["D"]}
     assert [start.restart for start in routes["shop.eu.*"].starts] == [True]
+    assert [start.restart for start in routes["workflow-worker.start.B"].starts] == [True]
     assert not any(route.needs_subject for route in routes.values())
 
 

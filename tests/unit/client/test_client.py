@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
+from workflow_worker.app.registry import App
 from workflow_worker.client.client import Client
 from workflow_worker.client.outgoing import Item
 from workflow_worker.model.environment import Environment
 from workflow_worker.model.event import Event
-from workflow_worker.model.exceptions import Failed, NotFound, Refused, StoreUnavailable
+from workflow_worker.model.exceptions import Failed, NotFound, Refused, StoreUnavailable, UsageError
 from workflow_worker.model.failure import describe
 from workflow_worker.model.ids import NO_COMMIT, CommitId, SessionId, run_ref
 from workflow_worker.model.record import RunResumed, decode_record
@@ -247,3 +248,18 @@ async def test_dead_letters_are_sent_again_once_and_dropped_once(client: Client,
         with pytest.raises(NotFound, match="no dead letter"):
             await attempt(second.id)
     assert (await client.audit()).balanced
+
+
+async def test_a_client_that_is_given_an_app_says_what_it_takes() -> None:
+    with pytest.raises(UsageError, match="a client needs no app"):
+        async with Client.from_env(App("shop")):  # pyright: ignore[reportArgumentType] - the mistake that is tested
+            pass
+
+
+async def test_what_a_person_writes_has_an_end() -> None:
+    client = Client(MemoryStore(Limits(), lambda: 1_000_000))
+    with pytest.raises(UsageError, match="by has 201 characters: at most 200"):
+        await client.drop("1-1", by="a" * 201)
+    for act, name in ((client.cancel, "reason"), (client.resume, "note")):
+        with pytest.raises(UsageError, match=f"{name} has 2,001 characters: at most 2,000"):
+            await act("r", by="ann", **{name: "x" * 2_001})

@@ -12,11 +12,12 @@ import pytest
 from workflow_worker.client.identifiers import Identifiers
 
 
-def test_ids_are_32_hexadecimal_characters_and_differ_beyond_one_block() -> None:
+def test_ids_are_22_letters_and_digits_and_differ_beyond_one_block() -> None:
     new_id = Identifiers()
     made = [new_id() for _ in range(2_000)]
     assert len(set(made)) == 2_000
-    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in made)
+    assert all(re.fullmatch("[0-9A-Za-z]{22}", one) for one in made)
+    assert len({one[at] for one in made for at in (0, 21)}) == 62, "from one end to the other"
 
 
 def test_threads_that_share_one_never_get_the_same_id() -> None:

@@ -19,6 +19,7 @@ from workflow_worker.model.record import (
     RunSuspended,
     encode_record,
 )
+from workflow_worker.model.recovery import Recovery
 from workflow_worker.model.run import RunStatus, RunView
 
 NOW = 1_000_000
@@ -47,6 +48,15 @@ def run(status: RunStatus = RunStatus.WAITING, **more: Any) -> RunView:
     return RunView(**(given | more))
 
 
+def test_the_reason_of_a_park_and_a_recovery_are_named() -> None:
+    parked = [ActionParked(NOW, number, "ship", 7, LOST, 4, reason) for number, reason in ((3, "depot"), (4, "depot"))]
+    [first, *_] = told(run(RunStatus.SUSPENDED), *parked)
+    assert first.startswith("needs a person (depot): step 3 (ship), step 4 (ship) failed for good")
+    failed = AttemptFailed(NOW - 5, 3, "ship", 7, LOST, 1, NOW + 5_000, Recovery("refresh_token"))
+    [first, *_] = told(run(wake=NOW + 5_000), failed)
+    assert first.startswith("waits for refresh_token, which is to recover ship (step 3), due")
+
+
 def told(view: RunView, *records: Record) -> list[str]:
     return standing(view, [encode_record(record) for record in (STARTED, *records)], NOW)
 
@@ -62,12 +72,14 @@ class Case:
 @pytest.mark.parametrize(
     "case",
     [
-        Case(run(RunStatus.RUNNING, owner="ready"), "has something to do and waits for a free worker"),
-        Case(run(RunStatus.RUNNING, owner="parked", wake=NOW + 2_000), "was handed back after trouble"),
+        Case(run(RunStatus.RUNNING, owner="ready"), "has work to do and waits for a free worker"),
+        Case(
+            run(RunStatus.RUNNING, owner="parked", wake=NOW + 2_000), "was handed back because its worker had trouble"
+        ),
         Case(run(RunStatus.RUNNING, owner="w-1"), "is being executed"),
         Case(run(wake=NOW + 90_000), "waits for a timer, due 1970-01-01T00:18:10.000Z (in 1 min 30 s)"),
         Case(run(wake=NOW - 90_000), "waits for a timer, due 1970-01-01T00:15:10.000Z (1 min 30 s ago: is a service"),
-        Case(run(), "waits for an event about o-1; which one, its code says"),
+        Case(run(), "waits for an event about o-1 (its code says which)"),
         Case(run(subject=None), "waits for an event addressed to it"),
         Case(run(waits=(("invoice.paid", "i-1"),)), "waits for invoice.paid about i-1"),
     ],
@@ -86,13 +98,13 @@ def test_a_retry_is_named_with_its_step() -> None:
     failed = AttemptFailed(NOW - 5, 3, "ship", 7, LOST, 1, NOW + 400)
     first, second = told(run(wake=NOW + 400), failed)
     assert first.startswith("waits for the next attempt of ship (step 3), due ")
-    assert second == "or, if its code says so, an event about o-1 wakes it earlier"
+    assert second == "or for an event about o-1, if its code waits for one"
 
 
 def test_a_parked_step_is_named_and_what_helps() -> None:
-    old, parked = ActionParked(NOW - 9, 2, "pack", 7, LOST, 4), ActionParked(NOW, 3, "ship", 7, LOST, 4)
+    old, parked = ActionParked(NOW - 9, 2, "pack", 7, LOST, 4, "old"), ActionParked(NOW, 3, "ship", 7, LOST, 4)
     lines = told(run(RunStatus.SUSPENDED), old, RunResumed(NOW - 8, "ann", ""), parked)
-    assert lines[0] == "needs a person: step 3 (ship) failed for good. Mend the cause, then"
+    assert lines[0] == "needs a person: step 3 (ship) failed for good. Fix the cause, then"
     assert [line.split("    ")[0] for line in lines[1:]] == [
         "workflow-worker runs resume o-1",
         "workflow-worker runs cancel o-1",
@@ -102,7 +114,7 @@ def test_a_parked_step_is_named_and_what_helps() -> None:
 @pytest.mark.parametrize(
     ("kind", "piece"),
     [
-        ("workflow_worker.model.exceptions.NonDeterminism", "does not fit its history"),
+        ("workflow_worker.model.exceptions.NonDeterminism", "no longer fits its history"),
         ("builtins.KeyError", "its own code raised"),
     ],
 )

@@ -24,6 +24,7 @@ from workflow_worker.model.record import (
     TimerFired,
     encode_record,
 )
+from workflow_worker.model.recovery import Recovery
 from workflow_worker.model.run import RunStatus
 
 TIMEOUT = Failure("builtins.TimeoutError", "no answer", ErrorKind.RECOVERABLE, 2)
@@ -49,6 +50,18 @@ def test_every_kind_of_record_has_its_moment() -> None:
     found = moments([encode_record(record) for record, _, _ in EVERY_RECORD])
     assert [(moment.kind, moment.title) for moment in found] == [(kind, title) for _, kind, title in EVERY_RECORD]
     assert [moment.at for moment in found] == [record.at for record, _, _ in EVERY_RECORD]
+
+
+def test_a_recovery_is_told_before_and_when_it_fails() -> None:
+    before = AttemptFailed(1_000, 3, "ship", 7, TIMEOUT, 1, 1_000, Recovery("refresh_token"))
+    failed = AttemptFailed(1_005, 3, "ship", 7, TIMEOUT, 1, 3_005, Recovery("refresh_token", attempts=2))
+    parked = ActionParked(1_006, 3, "ship", 7, TIMEOUT, 1, "depot")
+    first, second, third = moments([encode_record(record) for record in (before, failed, parked)])
+    assert (first.title, first.attempt) == ("ship failed", 1)
+    assert first.detail == "TimeoutError: no answer (recoverable); refresh_token after 0 ms, then the next try"
+    assert (second.title, second.attempt) == ("refresh_token failed, which was to recover ship", 2)
+    assert second.detail.endswith("next try after 2.00 s")
+    assert third.title == "ship failed, run suspended (depot)"
 
 
 def test_a_failed_attempt_says_what_why_and_when_next() -> None:

@@ -13,10 +13,12 @@ import pytest
 import redis.exceptions as redis_errors
 
 from workflow_worker.errors.classifier import Rule, classify
+from workflow_worker.errors.recover import Recover
 from workflow_worker.errors.retry import RetryPolicy
 from workflow_worker.errors.verdict import Fail, Park
 from workflow_worker.model.exceptions import ActionTimeout, Failed, StoreUnavailable, UsageError
 from workflow_worker.model.failure import ErrorKind
+from workflow_worker.model.recovery import Recovery
 
 T, R, P = ErrorKind.TRANSIENT, ErrorKind.RECOVERABLE, ErrorKind.PERMANENT
 NOW = 1_800_000_000_000
@@ -296,3 +298,37 @@ def test_unusable_rules_are_refused() -> None:
         RetryPolicy(Rule(ValueError))
     with pytest.raises(UsageError, match="not usable as a duration"):
         Rule(ValueError).recoverable(retry_after=-1)
+
+
+# ---- recoveries
+
+
+async def renew() -> None: ...
+
+
+def test_a_rule_may_ask_for_a_recovery() -> None:
+    verdict = classify(Unknown(), [Rule(Unknown).recoverable(Recover(renew, otherwise=Park("payments")))])
+    assert (verdict.kind, verdict.outcome) == (R, Park())
+    name = f"{__name__}.renew"
+    assert verdict.recovery == Recovery(name, raises=False, reason="payments")
+    failing = classify(Unknown(), [Rule(Unknown).recoverable(Recover(renew, otherwise=Fail()))])
+    assert failing.recovery == Recovery(name, raises=True)
+
+
+def test_of_a_group_the_recovery_of_the_gravest_counts() -> None:
+    rules = [Rule(Unknown).recoverable(Recover(renew)), Rule(CardDeclined).permanent()]
+    recoverable = classify(ExceptionGroup("two", [ConnectionError(), Unknown()]), rules)
+    assert recoverable.recovery == Recovery(f"{__name__}.renew")
+    assert classify(ExceptionGroup("two", [Unknown(), CardDeclined()]), rules).recovery is None
+
+
+def test_a_recovery_may_wait_and_a_wait_is_said_once() -> None:
+    rule = Rule(Unknown).recoverable(Recover(renew), retry_after=3)
+    assert classify(Unknown(), [rule]).retry_after_ms == 3_000
+    assert classify(Unknown(), [Rule(Unknown).recoverable(retry_after=2)]).retry_after_ms == 2_000
+    with pytest.raises(UsageError, match="two waits for one rule: 2 and 3"):
+        Rule(Unknown).recoverable(2, retry_after=3)
+
+
+def test_a_rule_with_another_meaning_forgets_its_recovery() -> None:
+    assert Rule(Unknown).recoverable(Recover(renew)).transient().recover is None

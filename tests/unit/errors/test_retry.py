@@ -25,6 +25,7 @@ from workflow_worker.errors.retry import (
 from workflow_worker.errors.verdict import Fail, Park, Verdict
 from workflow_worker.model.exceptions import UsageError
 from workflow_worker.model.failure import ErrorKind
+from workflow_worker.model.recovery import Recovery
 
 T, R, P = ErrorKind.TRANSIENT, ErrorKind.RECOVERABLE, ErrorKind.PERMANENT
 
@@ -178,3 +179,20 @@ def test_unusable_policies_are_refused(options: dict[str, Any], reason: str) -> 
 def test_what_is_not_a_rule_is_refused() -> None:
     with pytest.raises(UsageError, match="takes rules"):
         RetryPolicy(ValueError)  # pyright: ignore[reportArgumentType] - what is tested
+
+
+@pytest.mark.parametrize(
+    ("attempt", "wait", "delay"),
+    [(1, None, 0), (1, 7_000, 7_000), (2, None, 1_000), (3, None, 4_000), (3, 7_000, 7_000)],
+)
+def test_a_first_recovery_waits_for_nothing_and_later_ones_like_retries(
+    attempt: int, wait: int | None, delay: int
+) -> None:
+    recovery = Recovery("renew")
+    policy = RetryPolicy(jitter="none", initial=0.25)
+    found = after(R, attempt, policy, recovery=recovery, retry_after_ms=wait)
+    assert found == RetryIn(delay, recovery)
+
+
+def test_behind_the_last_attempt_there_is_no_recovery() -> None:
+    assert after(R, 4, RetryPolicy(exhausted=Park("late")), recovery=Recovery("renew")) == ParkRun("late")

@@ -13,8 +13,10 @@ from examples.shop import (
     ShipmentPacked,
     app,
     ask_review,
+    bank,
     charge,
     fulfil,
+    refresh_token,
     refund,
     release_stock,
     reserve_stock,
@@ -28,6 +30,7 @@ from workflow_worker.testing import TestEnv
 @pytest.fixture
 async def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[TestEnv]:
     monkeypatch.setattr("examples.shop.LEDGER", tmp_path / "ledger")
+    monkeypatch.setattr(bank, "token", "fresh")
     async with TestEnv(app, paranoid=True) as made:
         yield made
 
@@ -71,6 +74,29 @@ async def test_one_at_a_time_with_their_keys(env: TestEnv) -> None:
     await env.advance(timedelta(days=7))
     assert await run.result() == "1Z"
     assert [call.action for call in run.calls()][2:] == ["ask_review"]
+
+
+async def test_an_expired_token_is_renewed_before_the_card_is_tried_again(env: TestEnv) -> None:
+    bank.token = None
+    run = await env.publish(OrderPlaced("o-1", "c-9", 4200))
+    await env.until(run, waiting_for=ShipmentPacked)
+    assert run.state["payment"] == "charge-c-9"
+    assert [call.action for call in run.calls() if call.action != "reserve_stock"] == [
+        "charge", "refresh_token", "charge",
+    ]  # fmt: skip
+
+
+async def test_a_bank_that_gives_no_token_is_a_persons_business_too(env: TestEnv) -> None:
+    bank.token = None
+    env.fake(refresh_token, raises=ConnectionError("no bank"))
+    run = await env.publish(OrderPlaced("o-1", "c-9", 4200))
+    await env.until(run, status=RunStatus.SUSPENDED)
+    assert run.failure is not None
+    assert run.failure.message == "recovery refresh_token of charge failed: no bank"
+    assert (run.attempts(refresh_token), run.attempts(charge)) == (5, 1)
+    env.fake(refresh_token, answer=lambda: setattr(bank, "token", "t"))
+    await run.resume("the bank is back")
+    await env.until(run, waiting_for=ShipmentPacked)
 
 
 async def test_a_declined_card_is_a_persons_business(env: TestEnv) -> None:

@@ -36,6 +36,7 @@ DEFAULTS = {
     "max_event_bytes": 262_144,
     "max_takeovers": 3,
     "memory_high_water": 85,
+    "history_warn_records": 10_000,
     "shutdown_grace_ms": 30_000,
     "host": "127.0.0.1",
     "port": 4_000,

@@ -9,14 +9,13 @@ from typing import Any
 
 import msgspec
 
-from tests.unit.runtime.driver import START, Boom, Driver, Packed, Paid, act, names
+from tests.unit.runtime.driver import START, Boom, Driver, Paid, act, names
 from workflow_worker import App, wf
 from workflow_worker.model import internal
 from workflow_worker.model.command import Fail, MarkPatch, Restart, SetState, StartTimer, Suspend
 from workflow_worker.model.event import Event
 from workflow_worker.model.record import EventReceived, Record, RunResumed, RunStarted, RunSuspended, TimerFired
 from workflow_worker.model.updates import REPLIES_KEPT, Reply, split_state
-from workflow_worker.runtime.execution import LONG_HISTORY
 
 app = App("long")
 
@@ -151,18 +150,6 @@ def test_info_counts_the_same_live_and_replayed() -> None:
     driver.complete("b")
     replayed.complete("b")
     assert driver.result() == replayed.result() == [0, 1, 2]
-
-
-def test_a_long_history_is_complained_about() -> None:
-    async def main() -> None:
-        await wf.wait_for(Packed)
-
-    driver = Driver(main)
-    other = Event("x", "other")
-    driver.run.feed([EventReceived(START, str(number), other) for number in range(LONG_HISTORY - 1)])
-    assert driver.run.complaints == ()
-    driver.run.feed([EventReceived(START, "last", other)])
-    assert "use wf.continue_as_new" in driver.run.complaints[0]
 
 
 def test_a_function_that_is_no_declared_workflow_cannot_begin_anew() -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from tests.unit.runtime.driver import Driver, act, names
 from workflow_worker.runtime.execution import current_execution
-from workflow_worker.runtime.nesting import nested
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -49,18 +48,12 @@ async def exits() -> None:
 
 @pytest.mark.parametrize("factory", _factories())
 @pytest.mark.parametrize("main", [workflow, exits])
-@pytest.mark.parametrize("batch", [False, True])
-def test_everything_is_as_before(factory: Callable[[], asyncio.AbstractEventLoop], main: Any, batch: bool) -> None:
+def test_everything_is_as_before(factory: Callable[[], asyncio.AbstractEventLoop], main: Any) -> None:
     async def worker() -> None:
         variable.set("worker")
         before = _surroundings()
-        if batch:
-            with nested():
-                driver = Driver(main)
-                driver.complete("a")
-        else:
-            driver = Driver(main)
-            driver.complete("a")
+        driver = Driver(main)
+        driver.complete("a")
         assert _surroundings() == before
         await asyncio.sleep(0)  # the worker's own task goes on
         assert len(names(driver.given)) == 2

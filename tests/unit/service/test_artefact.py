@@ -69,3 +69,13 @@ def test_the_cache_follows_the_desktop_rules(tmp_path: Path) -> None:
     assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "workflow-worker"
     assert cache_folder({"XDG_CACHE_HOME": "relative"}) == Path.home() / ".cache" / "workflow-worker"
     assert cache_folder({}) == Path.home() / ".cache" / "workflow-worker"
+
+
+def test_without_a_home_the_cache_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ConfigurationError, match="set XDG_CACHE_HOME"):
+        cache_folder({})
+    assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "workflow-worker"

@@ -10,6 +10,7 @@ from workflow_worker.model.facts import Fact, StoreFilling, StoreLost, StoreRepl
 from workflow_worker.model.settings import Settings
 from workflow_worker.service.board import Board
 from workflow_worker.service.child import BoardSubscriber, limits_of
+from workflow_worker.service.facts import CodeSuspected
 from workflow_worker.service.logs import LogSubscriber
 
 
@@ -38,9 +39,16 @@ def test_session_and_namespace_are_put_on_the_board(board: Board) -> None:
 
 
 @pytest.mark.parametrize(
-    "fact", [StoreLost("w", "refused", 5), StoreReplaced("w", "a", "b"), StoreFilling("w", 90, 85)], ids=repr
+    "fact",
+    [
+        StoreLost("w", "refused", 5),
+        StoreReplaced("w", "a", "b"),
+        StoreFilling("w", 90, 85),
+        CodeSuspected("shop", ("shop.py:3: [clock] …",)),
+    ],
+    ids=repr,
 )
-def test_what_all_workers_notice_is_said_by_one(board: Board, fact: Fact) -> None:
+def test_what_all_workers_notice_is_said_by_one(board: Board, fact: Fact | CodeSuspected) -> None:
     heard = Heard()
     for _ in range(3):
         BoardSubscriber(board, board.row(board.take_row()), heard)(fact)

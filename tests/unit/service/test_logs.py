@@ -61,6 +61,13 @@ def test_level(fact: Fact | ServiceFact, level: int) -> None:
     assert level_of(fact) == level
 
 
+@pytest.mark.parametrize("name", ["level", "timestamp", "event", "self", "method_name"])
+def test_an_authors_field_may_have_any_name(name: str) -> None:
+    (line,) = lines_of(AttemptLogged("w", "r:1", "a", 1, "info", "stock is low", {name: 3}))
+    written = json.loads(line)
+    assert (written[f"{name}_"], written["level"], written["event"]) == (3, "info", "stock is low")
+
+
 @pytest.mark.parametrize("kind", [*facts.Fact.__args__, *service_facts.ServiceFact.__args__])
 def test_every_kind_of_fact_has_a_line(kind: type[Any]) -> None:
     blank: dict[str, Any] = {"failure": FAILURE, "fields": {}, "numbers": {}, "reasons": (), "files": (), "stack": ""}

@@ -195,3 +195,62 @@ async def test_every_operation_is_described(http: httpx.AsyncClient) -> None:
     }
     assert all(operation["summary"] for operation in described.values())
     assert all("requestBody" in operation for (method, _), operation in described.items() if method == "post")
+
+
+async def test_an_unknown_path_says_where_all_are_described(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/")
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "there is nothing at /: see /api/openapi.json"}
+    assert (await http.get("/api/openapi.json")).status_code == 200
+
+
+async def test_an_event_may_be_as_big_over_http_as_elsewhere(store: MemoryStore) -> None:
+    body = {"type": "job.start", "subject": "big", "data": "x" * 2_000_000}
+    async with asking(store, MAX_EVENT_BYTES="3000000") as http:
+        assert (await http.post("/api/events", json=body)).status_code == 202
+    async with asking(store) as http:
+        assert (await http.post("/api/events", json=body)).status_code == 413
+
+
+async def test_a_run_is_started_by_the_name_of_its_workflow(http: httpx.AsyncClient, store: MemoryStore) -> None:
+    route = Route(False, (StartRoute("ship", 1),))
+    await store.register(Registration("m", {"workflow-worker.start.ship": route}, ("ship@1",)))
+    body: dict[str, Any] = {"workflow": "ship", "id": "s-1", "data": {"order_id": "o-1", "boxes": []}, "subject": "o-1"}
+    answer = await http.post("/api/runs", json=body)
+    assert (answer.status_code, answer.json()) == (202, {"id": "s-1", "workflow": "ship", "existed": False})
+    again = await http.post("/api/runs", json=body)
+    assert (again.status_code, again.json()["existed"]) == (200, True)
+    unnamed = await http.post("/api/runs", json={"workflow": "ship"})
+    assert len(unnamed.json()["id"]) == 32
+    await store.open(SESSION)
+    done = await store.ingest(Ingest(SESSION, 1, 100, "m"))
+    assert isinstance(done, Ingested)
+    first, second = done.runs
+    assert first.ref == "ship:s-1"
+    assert first.start is not None
+    assert (first.start.event.subject, first.start.event.data) == ("o-1", b'{"order_id":"o-1","boxes":[]}')
+    assert second.start is not None
+    assert second.start.event.data == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({}, "missing required field `workflow`"),
+        ({"workflow": "no name"}, "workflow name 'no name' is not usable"),
+        ({"workflow": "ship", "id": ""}, "at least 1 character"),
+        ({"workflow": "ship", "id": "x" * 501}, "the run's id is not usable"),
+        ({"workflow": "ship", "data": "x" * 300_000}, "store it elsewhere"),
+        ({"workflow": "ship", "colour": 1}, "colour"),
+    ],
+)
+async def test_a_start_that_cannot_be_is_refused(http: httpx.AsyncClient, body: dict[str, Any], why: str) -> None:
+    answer = await http.post("/api/runs", json=body)
+    assert (answer.status_code, why in answer.json()["error"]) == (400, True), answer.text
+
+
+async def test_a_start_needs_the_token_and_a_store_with_room(store: MemoryStore) -> None:
+    async with asking(store, API_TOKEN="secret") as client:
+        assert (await client.post("/api/runs", json={"workflow": "ship"})).status_code == 401
+    async with asking(None) as client:
+        assert (await client.post("/api/runs", json={"workflow": "ship"})).status_code == 503

@@ -28,12 +28,20 @@ class WatchedStore(EndlessStore):
         self.signs = VitalSigns()
         self.calls: list[list[tuple[RunRef, Mode]]] = []
         self.executing: list[int] = []
+        self.under_way: list[int] = []
+        """How many runs' commits were under way, each time another call came."""
+        self._now: list[int] = []
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
         """Every commit is accepted, and written down."""
         self.calls.append([(commit.ref, commit.mode) for commit in commits])
         self.executing.append(self.signs.executing)
-        return await super().commit(commits)
+        self._now.append(len(commits))
+        self.under_way.append(len(self._now))
+        try:
+            return await super().commit(commits)
+        finally:
+            self._now.remove(len(commits))
 
 
 async def commits_of(kind: str, runs: int, limits: WorkerLimits) -> WatchedStore:
@@ -68,9 +76,17 @@ async def test_runs_that_take_the_slots_of_ending_ones_go_into_the_same_call() -
     assert sorted(ref for call in store.calls for ref, _ in call) == sorted(RunRef(f"noop:{n}") for n in range(150))
 
 
-async def test_a_call_carries_at_most_200_runs() -> None:
+async def test_a_call_carries_at_most_100_runs() -> None:
     store = await commits_of("noop", 1_000, WorkerLimits(batch_size=1_000, concurrency_limit=5))
-    assert max(len(call) for call in store.calls) <= 200
+    assert max(len(call) for call in store.calls) <= 100
+
+
+async def test_many_runs_go_in_several_calls_at_once_and_few_in_one_after_the_other() -> None:
+    many = await commits_of("three_steps", 1_000, WorkerLimits(batch_size=200, concurrency_limit=200))
+    assert max(many.under_way) in (2, 3)
+    assert max(len(call) for call in many.calls) <= 100
+    few = await commits_of("three_steps", 60, WorkerLimits(batch_size=10, concurrency_limit=5))
+    assert max(few.under_way) <= 2  # a second one only where all slots wait for an answer and others for a slot
 
 
 async def test_no_run_is_twice_in_a_call_and_no_more_execute_than_may() -> None:

@@ -130,7 +130,7 @@ class FakeHost:
     def recorded(self, executor: RunExecutor, progress: Progress, failed: bool) -> None:
         self.events += [entry for entry, _, _ in progress.events]
 
-    def rejected(self, executor: RunExecutor, entry: str, reason: str) -> None:
+    def rejected(self, ref: RunRef, entry: str, reason: str) -> None:
         raise AssertionError(reason)
 
     def ended_attempt(self, executor: RunExecutor, ended: Ended) -> None:
@@ -231,6 +231,16 @@ def test_an_end_refused_because_of_mail_is_recorded_once_behind_that_mail(host: 
     last = decode_record(second.records[-1])
     assert isinstance(last, RunCompleted)
     assert last.unmatched == ("2-0",)
+    executor.close()
+
+
+@pytest.mark.parametrize(("most", "said"), [(2, True), (3, False), (0, False)])
+def test_a_history_that_has_become_long_is_complained_about(host: FakeHost, most: int, said: bool) -> None:
+    host.limits = WorkerLimits(history_warn_records=most)
+    other = EventReceived(NOW, "2-0", note("2-0").event)
+    executor = replay(host, "work", [RunStarted(NOW, "3.11", "test"), other])
+    found = [f"the history has 2 records (HISTORY_WARN_RECORDS is {most}): use wf.continue_as_new, or several runs"]
+    assert list(executor.complaints) == (found if said else [])
     executor.close()
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 
 import pytest
 
+from workflow_worker.model.vitals import VitalSigns
 from workflow_worker.worker import part
-from workflow_worker.worker.part import end_all, until_interrupted, within
+from workflow_worker.worker.part import Patience, end_all, until_interrupted, within
+from workflow_worker.worker.reality import real_environment
+from workflow_worker.worker.standstill import COMMITTER
 
 
 async def test_a_part_that_swallows_a_cancellation_is_cancelled_again() -> None:
@@ -84,3 +88,21 @@ async def test_an_answer_under_way_has_a_moment() -> None:
     gate.set()
     assert await asyncio.wait_for(asked, 5) == 7
     assert await asyncio.wait_for(until_interrupted(never(), interrupt, 0.01), 5) is None
+
+
+def test_a_part_in_several_turns_shows_the_one_that_has_lasted_longest() -> None:
+    now, signs = 1.0, VitalSigns()
+    environment = dataclasses.replace(real_environment(), monotonic=lambda: now)
+    patience = Patience("w", environment, signs, lambda _: None)
+    with patience.turn(COMMITTER):
+        assert signs.commit_since == 1_000
+        now = 2.0
+        first = patience.turn(COMMITTER)
+        with first:
+            assert signs.commit_since == 1_000
+        now = 3.0
+        last = patience.turn(COMMITTER)
+        last.__enter__()
+    assert signs.commit_since == 3_000
+    last.__exit__()
+    assert signs.commit_since == 0

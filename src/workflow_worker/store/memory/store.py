@@ -141,9 +141,15 @@ class MemoryStore:
         with self._transition() as now:
             return ticking.tick(self.partition, limit, now)
 
-    async def wait_for_work(self, timeout_ms: int) -> bool:
+    async def wait_for_work(self, timeout_ms: int, then: asyncio.Future[Ingest] | None = None) -> bool | IngestOutcome:
         """See `Store.wait_for_work`. An entry that came while nobody slept wakes the next sleeper at once, unless it
         is gone by then."""
+        woken = await self._sleep(timeout_ms)
+        if then is None or not then.done() or then.cancelled():
+            return woken
+        return await self.ingest(then.result())
+
+    async def _sleep(self, timeout_ms: int) -> bool:
         with self._lock:
             state = self.partition.state
             self._unwoken = min(self._unwoken, len(state.events) + len(state.ready))
@@ -205,6 +211,11 @@ class MemoryStore:
         """See `Store.drop_letters`."""
         with self._transition() as now:
             return operations.drop_letters(self.partition, reason_prefix, type, before_ms, limit, by, now)
+
+    async def note(self, by: str, act: str, on: str, more: str = "") -> OperatorWord:
+        """See `Store.note`."""
+        with self._transition() as now:
+            return operations.note(self.partition, OperatorAct(now, by, act, on, more))
 
     async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
         """See `Store.operator_log`."""

@@ -41,6 +41,10 @@ class Caller:
             assert isinstance(client, SharedLink), "DURABILITY other than relaxed needs a connection of its own"
             self._durable = DurableLink(client, _wait_command(durability, wait_ms), wait_ms)
 
+    def command(self, name: str, *args: Argument) -> tuple[Argument, ...]:
+        """The call of a script as a command, for who sends it another way."""
+        return ("EVALSHA", self._scripts[name].sha, 1, self._prefix, *args)
+
     async def call(self, name: str, *args: Argument) -> Any:
         """The script's reply. A server that does not know the script (restart, failover) is given it, once."""
         script = self._scripts[name]
@@ -61,7 +65,7 @@ class Caller:
         if durable is None:
             return await self.call(name, *args)
         script = self._scripts[name]
-        command = ("EVALSHA", script.sha, 1, self._prefix, *args)
+        command = self.command(name, *args)
         try:
             if not self._checked:  # before the first write: a server that cannot keep the promise gets none
                 await check_durability(self._client, self._durability)

@@ -52,17 +52,21 @@ def decode_start(packed: bytes) -> tuple[str, ...]:
 
 
 def encode_publish(items: Sequence[Publish]) -> list[Argument]:
-    """Most events are plain, and their names are left out: empty, id, type, subject, data. Any other: delay, id, number
-    of fields, fields."""
+    """Most events are plain, and their names are left out: empty, id, type, subject, data; or, without a subject, a
+    hyphen, id, type, data. Any other: delay, id, number of fields, fields."""
     flat: list[Argument] = []
     for item in items:
         event, fields = item.event, item.event.fields()
-        if event.id and event.subject is not None and len(fields) == 8 and item.run is None and item.delay_ms <= 0:
-            flat += ("", event.id, event.type, event.subject, event.data)
-            continue
+        if event.id and item.run is None and item.delay_ms <= 0:
+            if event.subject is not None and len(fields) == 8:
+                flat += ("", event.id, event.type, event.subject, event.data)
+                continue
+            if len(fields) == 6:
+                flat += ("-", event.id, event.type, event.data)
+                continue
         if item.workflow is not None and item.run is not None:
             fields += ("workflow", item.workflow, "run", item.run)
-        via = "delay" if item.delay_ms > 0 else "publish"
+        via = "delay" if item.delay_ms > 0 else "p"
         flat += (max(0, item.delay_ms), event.id, len(fields) + 2, "via", via, *fields)
     return flat
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ async def check_server(
         cluster=facts.get("cluster_enabled") == "1",
         replicas=replicas,
         min_replicas=minimum,
-        warnings=_warnings(durability, replicas, minimum),
+        warnings=tuple(_warnings(durability, appendonly, replicas, minimum)),
     )
 
 
@@ -104,19 +104,22 @@ def _judge_durability(facts: dict[str, str], durability: Durability) -> None:
         )
 
 
-def _warnings(durability: Durability, replicas: int | None, minimum: int | None) -> tuple[str, ...]:
-    if durability != "replicated":
-        return ()
-    found: list[str] = []
-    if replicas == 0:
-        found.append("DURABILITY=replicated, and no replica is connected: no write will count until one is")
-    if minimum == 0:
-        found.append(
+def _warnings(
+    durability: Durability, appendonly: str | None, replicas: int | None, minimum: int | None
+) -> Iterator[str]:
+    if durability == "relaxed" and appendonly == "no":
+        yield (
+            "the server keeps no append-only file: if it crashes, events and steps that it acknowledged are lost. Set"
+            " appendonly yes there"
+        )
+    if durability == "replicated" and replicas == 0:
+        yield "DURABILITY=replicated, and no replica is connected: no write will count until one is"
+    if durability == "replicated" and minimum == 0:
+        yield (
             "DURABILITY=replicated, and the server has min-replicas-to-write 0: an old primary that has been cut off"
             " takes writes of others than us until it learns of the new one. Set min-replicas-to-write 1 there, with"
             " two replicas"
         )
-    return tuple(found)
 
 
 async def _ask(client: Client, command: str, ask: Callable[[Client], Awaitable[dict[str, str]]]) -> dict[str, str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import ConnectionError as ConnectionFailed
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from workflow_worker.store.redis.channels import SUBSCRIBED, listen
@@ -22,6 +23,8 @@ from workflow_worker.store.redis.wire import Wire
 _PING_EVERY_S = 5.0
 _PONG_WITHIN_S = 5.0
 _CLOSE_WITHIN_S = 1.0
+T = TypeVar("T")
+
 _CLOSED = "the connection was closed by its owner"
 
 
@@ -43,6 +46,12 @@ class Client(Protocol):
 
 class BlockingClient(Client, Protocol):
     """The same for commands that wait at the server, and for channels."""
+
+    async def execute_followed(
+        self, command: tuple[Argument, ...], then: asyncio.Future[T], follower: Callable[[T], tuple[Argument, ...]]
+    ) -> tuple[Any, Any]:
+        """See `BlockingLink`."""
+        ...
 
     def listen(self, channel: str) -> AsyncGenerator[bytes]:
         """What is published on a channel from now on."""
@@ -163,6 +172,42 @@ class BlockingLink:
             else:
                 wire.abort("its command was given up")
 
+    async def execute_followed(
+        self, command: tuple[Argument, ...], then: asyncio.Future[T], follower: Callable[[T], tuple[Argument, ...]]
+    ) -> tuple[Any, Any]:
+        """The replies of a command that waits at the server and of another that follows it on the connection: sent as
+        soon as `then` brings what `follower` makes it of, executed at the moment in which the first is over.
+
+        An error of the server stands in its command's place; None in the second's: `then` brought nothing in time.
+
+        Raises:
+            redis.exceptions.ConnectionError, TimeoutError, OSError: As from `Client`; either may have been executed.
+        """
+        request = pack(command)
+        wire = self._take_free() or await self._dial()
+        followed: list[asyncio.Future[Any]] = []
+
+        def follow(brought: asyncio.Future[T]) -> None:
+            if not brought.cancelled() and not first.done():
+                followed.append(wire.send(pack(follower(brought.result())), self._within_s))
+
+        first = wire.send(request, self._within_s)
+        try:
+            if then.done():
+                follow(then)  # both in one write
+            else:
+                then.add_done_callback(follow)
+            return await _reply_or_error(first), await _reply_or_error(followed[0]) if followed else None
+        finally:
+            then.remove_done_callback(follow)
+            for answer in followed:
+                if not answer.cancel() and not answer.cancelled():
+                    answer.exception()  # the first call's failure told of it
+            if wire.usable and wire.idle:
+                self._free.append(wire)
+            else:
+                wire.abort("its command was given up")
+
     async def listen(self, channel: str) -> AsyncGenerator[bytes]:
         """What is published on a channel from now on.
 
@@ -196,6 +241,16 @@ class BlockingLink:
             wire.abort(_CLOSED)
         _keep(self._open, wire)
         return wire
+
+
+async def _reply_or_error(answer: asyncio.Future[Any]) -> Any:
+    """What the server answered, an error as a value; the connection's own failures are raised."""
+    try:
+        return await answer
+    except RedisError as error:
+        if type(error) in (ConnectionFailed, NoAnswer):  # exactly: LOADING and others are subclasses of the first
+            raise
+        return error
 
 
 def _keep(wires: set[Wire], wire: Wire) -> None:

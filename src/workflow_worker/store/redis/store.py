@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import OutOfMemoryError
 
+from workflow_worker.model.codec import MAX_VALUE_BYTES
 from workflow_worker.model.deadletter import DeadLetter
 from workflow_worker.model.exceptions import StoreUnavailable
 from workflow_worker.model.ids import CANCEL_TYPE, ENVELOPE_BYTES, MAX_NAME_BYTES, RunRef, SessionId, run_ref
@@ -22,6 +24,7 @@ from workflow_worker.store.redis.keys import prefix_of
 from workflow_worker.store.redis.link import BlockingClient, Client
 from workflow_worker.store.redis.streams import Wakening, listen
 from workflow_worker.store.transitions import (
+    CROWDED_ERROR,
     POISON_ERROR,
     Audit,
     Commit,
@@ -80,7 +83,7 @@ class RedisStore:
         self.prefix = prefix_of(namespace, partition)
         self._caller = Caller(client, self.prefix, durability, durability_ms)
         self._call = self._caller.call
-        self._wakening = Wakening(blocking, self.prefix)
+        self._wakening = Wakening(blocking, self.prefix, lambda request: self._caller.command(*self._ingest(request)))
 
     def _now(self) -> int | str:
         return "" if self._clock is None else self._clock()
@@ -138,23 +141,18 @@ class RedisStore:
         Raises:
             Refused: The script failed on what it read, nothing was written.
         """
+        return _ingest_outcome(await self._call(*self._ingest(request)))
+
+    def _ingest(self, request: Ingest) -> tuple[str, *tuple[encoding.Argument, ...]]:
+        """The script's name and arguments."""
         limits = self._limits
-        reply = await self._call(
+        return (
             *("ingest", self._now(), request.session, request.number, max(0, min(request.room, PER_CALL))),
             *(request.mark, request.cursor, 1 if request.quarantine else 0),
             request.reason or "ingest failed on it",
             *(limits.max_event_bytes, ENVELOPE_BYTES, limits.mailbox_cap, limits.mailbox_cap_bytes, limits.early_cap),
-            *(limits.subject_cap, limits.early_event_ttl_ms, MAX_NAME_BYTES, limits.copies_cap),
+            *(limits.subject_cap, limits.early_event_ttl_ms, MAX_NAME_BYTES, limits.copies_cap, MAX_VALUE_BYTES),
         )
-        match reply[0]:
-            case b"lost":
-                return SessionLost()
-            case b"stale":
-                return Stale()
-            case b"unregistered":
-                return Unregistered()
-            case _:
-                return encoding.decode_ingested(reply)
 
     async def load(self, session: SessionId, ref: RunRef, token: int) -> Loaded | None:
         """See `Store.load`."""
@@ -170,8 +168,8 @@ class RedisStore:
         check_commits(commits)
         flat = encoding.encode_commits(commits)
         limits = self._limits
-        caps = limits.mailbox_cap, limits.mailbox_cap_bytes, limits.max_event_bytes
-        reply = await self._caller.call_durably("commit", self._now(), *caps, *flat)
+        caps = limits.mailbox_cap, limits.mailbox_cap_bytes, limits.max_event_bytes, limits.waits_cap
+        reply = await self._caller.call_durably("commit", self._now(), *caps, CROWDED_ERROR, *flat)
         return encoding.decode_outcomes(reply)
 
     async def hand_back(self, session: SessionId, ref: RunRef, token: int, delay_ms: int = 0) -> bool:
@@ -192,9 +190,10 @@ class RedisStore:
             sessions_due=int(sessions) if sessions else None,
         )
 
-    async def wait_for_work(self, timeout_ms: int) -> bool:
+    async def wait_for_work(self, timeout_ms: int, then: asyncio.Future[Ingest] | None = None) -> bool | IngestOutcome:
         """See `Store.wait_for_work`."""
-        return await self._wakening.sleep(timeout_ms)
+        reply = await self._wakening.sleep(timeout_ms, then or asyncio.get_running_loop().create_future())
+        return reply if isinstance(reply, bool) else _ingest_outcome(reply)
 
     def hints(self, session: SessionId) -> AsyncIterator[RunRef]:
         """See `Store.hints`."""
@@ -235,6 +234,10 @@ class RedisStore:
             )
             first, gone = after.decode(), gone + dropped
         return gone
+
+    async def note(self, by: str, act: str, on: str, more: str = "") -> OperatorWord:
+        """See `Store.note`."""
+        return (await self._call("note", self._now(), by, act, on, more)).decode()
 
     async def operator_log(self, limit: int = 100) -> list[OperatorAct]:
         """See `Store.operator_log`."""
@@ -358,3 +361,15 @@ class RedisStore:
         """See `Store.aclose`."""
         await self._blocking.aclose()
         await self._client.aclose()
+
+
+def _ingest_outcome(reply: list[Any]) -> IngestOutcome:
+    match reply[0]:
+        case b"lost":
+            return SessionLost()
+        case b"stale":
+            return Stale()
+        case b"unregistered":
+            return Unregistered()
+        case _:
+            return encoding.decode_ingested(reply)

@@ -84,7 +84,7 @@ def _publish_one(p: Partition, item: Publish, now: int) -> Published:
         named = msgspec.structs.replace(event, id=event.id or "{}-d{}".format(*delayed_id))
         s.delayed[delayed_id] = (now + item.delay_ms, entries.encode(named, "delay", item.workflow, item.run))
         return Published(named.id)
-    entry_id = p.add(entries.encode(event, "publish", item.workflow, item.run), now)
+    entry_id = p.add(entries.encode(event, "p", item.workflow, item.run), now)
     return Published(event.id or entry_id)
 
 

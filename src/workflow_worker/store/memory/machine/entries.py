@@ -3,7 +3,8 @@
 An entry's fields are flat (name, value, name, value) and may be any bytes, because any program may add one. A name
 given twice counts with its last value. The field ``via`` is written by our own transitions only:
 
-- ``publish``, ``emit``, ``delay``, ``redrive``: the id needs no look into the seen ids;
+- ``p`` (published: a queue holds millions of it; ``publish`` until 0.1), ``emit``, ``delay``, ``redrive``: the id
+  needs no look into the seen ids;
 - ``copy <run>``: a dead letter made from a run's copy, redriven: for that run alone;
 - ``start <run>``: the same, made from the event that starts the run.
 

@@ -3,6 +3,8 @@ done is kept in `State.acts`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from workflow_worker.model.event import Event
@@ -15,6 +17,8 @@ from workflow_worker.store.memory.machine.routing import find_route
 from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import DeadEntry, Partition, RunState, format_id, parse_id
 from workflow_worker.store.transitions import OperatorAct, OperatorWord
+
+_NOTED_ONCE_MS = 60_000
 
 
 def cancel(p: Partition, ref: RunRef, by: str, reason: str, now: int) -> OperatorWord:
@@ -119,6 +123,15 @@ def drop_letters(
         looked_for = f"reason {reason_prefix!r}, type {type!r}, before {before_ms}"
         p.state.acts.append(OperatorAct(now, by, "drop letters", looked_for, str(len(found))))
     return len(found)
+
+
+def note(p: Partition, act: OperatorAct) -> OperatorWord:
+    """What a person did by events. The same line once more within a minute is the repetition of a lost answer."""
+    newest = p.state.acts[-1] if p.state.acts else None
+    if newest is not None and act.at - newest.at <= _NOTED_ONCE_MS and replace(newest, at=act.at) == act:
+        return "already"
+    p.state.acts.append(act)
+    return "ok"
 
 
 def _letter(p: Partition, dead_id: str) -> DeadEntry | None:

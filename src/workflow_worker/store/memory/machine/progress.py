@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from workflow_worker.model.event import Mail
-from workflow_worker.model.ids import RunRef, SessionId
+from workflow_worker.model.ids import RunRef, SessionId, emit_id
 from workflow_worker.model.run import RunStatus
 from workflow_worker.store.bounds import check_commits
 from workflow_worker.store.memory.machine import entries, leases
@@ -17,6 +17,7 @@ from workflow_worker.store.memory.machine.room import put
 from workflow_worker.store.memory.machine.rules import Rule
 from workflow_worker.store.memory.machine.state import PARKED, PER_CALL, Partition, RunState, SessionState, Wait
 from workflow_worker.store.transitions import (
+    CROWDED_ERROR,
     REJECT_START,
     Commit,
     CommitOutcome,
@@ -152,24 +153,41 @@ def _commit_one(p: Partition, item: Commit, now: int) -> CommitOutcome:
     mode, status = (Mode.END, RunStatus.FAILED) if starts_refused else (item.mode, item.status)
     if mode is not Mode.KEEP and len(run.mailbox) > item.taken and p.on(Rule.MAIL_RULE):
         return CommitOutcome("mail", True, tuple(map(mail_of, run.mailbox[item.taken :])), now)
+    crowded = mode is not Mode.END and _is_crowded(p, run, item)
+    if crowded:
+        mode, status = Mode.RELEASE, RunStatus.SUSPENDED
     _write(p, run, item, status, now)
     if mode is not Mode.END:
-        _change_waits(p, run, item, now)
+        _change_waits(p, run, item, () if crowded else item.waits_added, now)
     _emit(p, run, item, now)
     if item.restart is not None:
         _begin_again(p, run, item, item.restart, now)
-    if mode is Mode.RELEASE and run.mailbox and p.on(Rule.WAIT_KEEPS_LEASE):
+    if mode is Mode.RELEASE and run.mailbox and p.on(Rule.WAIT_KEEPS_LEASE) and not crowded:
         mode = Mode.KEEP  # a new wait found early events: they are mail now, and a release with mail is none
     if mode is Mode.KEEP:
         return _present("ok", run, item, now)
+    run.start_rejected = starts_refused
+    _rest(p, run, item, mode, now)
+    if crowded:
+        run.error = CROWDED_ERROR
+        return CommitOutcome("fenced", now=now)
+    return CommitOutcome("ok", now=now)
+
+
+def _rest(p: Partition, run: RunState, item: Commit, mode: Mode, now: int) -> None:
     leases.let_go(p, run)
     p.state.wakes.pop(run.ref, None)
     if mode is Mode.END:
-        run.start_rejected = starts_refused
         leases.finish(p, run, now)
-    elif item.wake is not None and status is not RunStatus.SUSPENDED:
+    elif item.wake is not None and run.status is not RunStatus.SUSPENDED:
         p.state.wakes[run.ref] = item.wake
-    return CommitOutcome("ok", now=now)
+
+
+def _is_crowded(p: Partition, run: RunState, item: Commit) -> bool:
+    """Whether a new wait of this commit would be one too many for what it waits for: one event would make more copies
+    than the server may be held up for. The run is suspended then, and says so."""
+    most = p.limits.waits_cap
+    return any(len(p.state.waits.get(wait, ())) >= most for wait in item.waits_added if wait not in run.waits)
 
 
 def _refusal(p: Partition, run: RunState, item: Commit) -> CommitWord | None:
@@ -224,8 +242,8 @@ def _begin_again(p: Partition, run: RunState, item: Commit, start: Mail, now: in
         run.attempts = run.strikes = run.emitted = 0
 
 
-def _change_waits(p: Partition, run: RunState, item: Commit, now: int) -> None:
-    for wait in item.waits_added:
+def _change_waits(p: Partition, run: RunState, item: Commit, added: Sequence[Wait], now: int) -> None:
+    for wait in added:
         _add_wait(p, run, wait, now)
     for wait in item.waits_removed:
         leases.remove_wait(p, run, wait)
@@ -256,7 +274,7 @@ def _emit(p: Partition, run: RunState, item: Commit, now: int) -> None:
             continue
         run.emitted = max(run.emitted, emit.number)
         start_id = entries.event_id_of(run.start) if p.on(Rule.EMIT_NAMES_START) else "start"
-        named = msgspec.structs.replace(emit.event, id=f"{run.ref}:{start_id}:{emit.number}")
+        named = msgspec.structs.replace(emit.event, id=emit_id(run.ref, start_id, emit.number))
         fields = entries.encode(named, "emit", emit.workflow, emit.run)
         if emit.delay_ms > 0:
             p.state.delayed[p.next_id(now)] = (now + emit.delay_ms, fields)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from workflow_worker.model.codec import MAX_VALUE_BYTES
 from workflow_worker.model.ids import (
     ENVELOPE_BYTES,
     INTERNAL_PREFIX,
@@ -173,7 +174,7 @@ def _is_duplicate(p: Partition, entry: Entry) -> bool:
 
 def _examine(p: Partition, entry: Entry) -> Arrival | str:
     """The entry as something to route, or the reason why it is not."""
-    most, data = p.limits.max_event_bytes, entries.field(entry.fields, b"data") or b""
+    most, data = _most_bytes(p, entry), entries.field(entry.fields, b"data") or b""
     if len(data) > most or entries.size_of(entry.fields) > most + ENVELOPE_BYTES:
         return "too big"
     try:
@@ -202,6 +203,15 @@ def _examine(p: Partition, entry: Entry) -> Arrival | str:
     if subject is None and (route.needs_subject or (missing and address is None)):
         return "subject missing"
     return Arrival(entry, event_type, event_id, subject, route, address, alone, may_start)
+
+
+def _most_bytes(p: Partition, entry: Entry) -> int:
+    """What one run sends another is not bound by what producers may send: the other waits for it."""
+    via, event_type = (entries.field(entry.fields, name) or b"" for name in (entries.VIA, b"type"))
+    ours = via == b"emit" or via.startswith((b"copy ", b"start "))
+    if ours and event_type.startswith(INTERNAL_PREFIX.encode()):
+        return max(p.limits.max_event_bytes, MAX_VALUE_BYTES)
+    return p.limits.max_event_bytes
 
 
 def _problem_of(event_type: str, via: str) -> str:

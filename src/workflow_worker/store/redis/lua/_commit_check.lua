@@ -38,7 +38,14 @@ local function check_waits(packed, late)
     for i = 1, #waits, 2 do call('SCARD', P .. 'waits:' .. wait_name(waits[i], waits[i + 1])) end
     return
   end
-  for i = c.added, c.emits - 1, 2 do call('SCARD', P .. 'waits:' .. wait_name(ARGV[i], ARGV[i + 1])) end
+  for i = c.added, c.emits - 1, 2 do
+    local many = call('SCARD', P .. 'waits:' .. wait_name(ARGV[i], ARGV[i + 1]))
+    c.crowded = c.crowded or i < c.removed and many >= waits_cap and not place_of(waits, ARGV[i], ARGV[i + 1])
+  end
+  if c.crowded then
+    call('ZCARD', P .. 'index:suspended')
+    if not off[c.shape.held] then call('HLEN', c.shape.held) end
+  end
   for i = c.added, c.removed - 1, 2 do
     local kept = call('LRANGE', P .. 'early:' .. ARGV[i + 1], 0, -1)
     for j = 1, #kept do kept[j] = cmsgpack.unpack(kept[j]) end

@@ -32,6 +32,7 @@ local function write_more(key, run, mails)
   end
   if c.more and c.n_emits > 0 then set('emitted', emit()) end
   if mode == 'release' and mails > 0 then mode = 'keep' end
+  if c.crowded then status, mode = 'suspended', 'release' end
   if mails ~= tonumber(run[5] or 0) then set('mails', mails) end
   if status == 'suspended' then
     local since = call('HMGET', key, 'born', 'created')
@@ -43,5 +44,7 @@ local function write_more(key, run, mails)
     for _, name in ipairs({ 'attempts', 'strikes', 'emitted' }) do set(name, 0) end
     begin_again(key, set)
   end
-  return with_values(changes), status, mode, mails
+  with_values(changes)
+  if c.crowded then set('error', crowded) end
+  return changes, status, mode, mails
 end

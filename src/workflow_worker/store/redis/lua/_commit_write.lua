@@ -1,6 +1,8 @@
 -- Rarer writes of the accepted commit under work, with what the checks found.
-local function push_all(key, first, last)
-  for i = first, last, 1000 do call('RPUSH', key, unpack(ARGV, i, math.min(i + 999, last))) end
+local function push()
+  local first, last = c.records, c.rejects - 1
+  if first == last then return call('RPUSH', P .. 'history:' .. c.ref, ARGV[first]) end
+  for i = first, last, 1000 do call('RPUSH', P .. 'history:' .. c.ref, unpack(ARGV, i, math.min(i + 999, last))) end
 end
 
 -- Mail that does not fit its class, raw and naming the run; the start event too.
@@ -11,7 +13,8 @@ local function bury_rejects()
   end
 end
 
--- Follow-up events, each once in the life of the run; their id holds the id of the start event.
+-- Follow-up events, each once in the life of the run; their id holds the id of the start event (as `emit_id` in
+-- model/ids.py has it).
 local function emit()
   local at, emitted = c.emits, c.emitted
   for _ = 1, c.n_emits do
@@ -19,6 +22,7 @@ local function emit()
     if tonumber(number) > emitted then
       emitted = tonumber(number)
       local id = c.ref .. ':' .. c.start_id .. ':' .. number
+      if #id > 500 then id = 'sha1:' .. redis.sha1hex(id) .. ':' .. number end
       if span == '0' then
         add('events', 'via', 'emit', 'id', id, unpack(ARGV, at + 3, at + 2 + fields))
       else
@@ -40,7 +44,7 @@ local function change_waits(mails, ends)
     for i = 1, #waits, 2 do forget_wait(c.ref, waits[i], waits[i + 1]) end
     return cmsgpack.pack({}), 0
   end
-  for i = c.added, c.removed - 1, 2 do
+  for i = c.added, c.crowded and 0 or c.removed - 1, 2 do
     local kept = c.early[ARGV[i + 1]]
     copies = copies + add_wait(c.ref, waits, ARGV[i], ARGV[i + 1], kept, mails + copies)
   end

@@ -2,10 +2,13 @@
 -- raised is thrown away whole, and made anew without the entry at fault.
 local runs, touched, leased, ready, wakes_off, hints, gone, at
 local letters, counts, subjects, early, born, purged, seen
+local ingested, routed = 0, 0
+local NO_MAIL = {}
 
 local function begin_plan()
   runs, touched, leased, ready, wakes_off, hints, gone, at = {}, {}, {}, {}, {}, {}, {}, '0'
   letters, counts, subjects, early, born, purged, seen, highest = {}, {}, {}, {}, {}, {}, {}, nil
+  ingested, routed = 0, 0
 end
 
 local function count(name, by)
@@ -20,7 +23,7 @@ local function run_of(ref)
       'created', 'rejected')
     run = h[1] and { ref = ref, status = h[1], kind = string.match(ref, '^[^:]*') .. '@' .. h[2], version = h[2],
       owner = h[3], token = h[4], cid = h[5] or '', mails = tonumber(h[6] or 0), strikes = h[7] or '0',
-      created = h[8], rejected = h[9], mail = {}, start = false, last = false, touched = false,
+      created = h[8], rejected = h[9], mail = NO_MAIL, start = false, last = false, touched = false,
       leased = false, weight = false }
     runs[ref] = run
   end

@@ -1,23 +1,14 @@
 -- Reads one entry's fields once: a table of what routing needs, or the reason why it is dead. Writes nothing.
-local function is_utf8(text)
-  if not string.find(text, '[\128-\255]') then return true end
-  text = string.gsub(text, '[\194-\223][\128-\191]', '\n')
-  text = string.gsub(text, '\224[\160-\191][\128-\191]', '\n')
-  text = string.gsub(text, '[\225-\236\238\239][\128-\191][\128-\191]', '\n')
-  text = string.gsub(text, '\237[\128-\159][\128-\191]', '\n')
-  text = string.gsub(text, '\240[\144-\191][\128-\191][\128-\191]', '\n')
-  text = string.gsub(text, '[\241-\243][\128-\191][\128-\191][\128-\191]', '\n')
-  text = string.gsub(text, '\244[\128-\143][\128-\191][\128-\191]', '\n')
-  return not string.find(text, '[\128-\255]')
-end
-
 local BOUNDED = { 'id', 'type', 'subject', 'workflow', 'run' }
 local KNOWN = { id = true, type = true, subject = true, workflow = true, run = true, via = true }
 
--- What nearly all events look like that `publish` has added.
+-- What nearly all events look like that `publish` has added: with a subject, or without.
 local function is_plain(f)
-  return #f == 10 and f[2] == 'publish' and f[1] == 'via' and f[3] == 'id' and f[5] == 'type' and f[7] == 'subject'
-    and f[9] == 'data' and f[4] ~= '' and f[6] ~= '' and f[8] ~= ''
+  if f[1] ~= 'via' or f[2] ~= 'p' or f[3] ~= 'id' or f[5] ~= 'type' or f[4] == '' or f[6] == '' then
+    return false
+  end
+  if f[7] == 'data' then return f[9] == nil end
+  return f[7] == 'subject' and f[9] == 'data' and f[8] ~= '' and f[11] == nil
 end
 
 -- The known fields of an entry; a name given twice counts with its last value, an empty value is none. `copy`: the run
@@ -25,10 +16,11 @@ end
 -- stand in its constructor, 16 at most: a table that grows later is rehashed, and a larger one costs twice.
 local function read_entry(id, fields)
   local found = { entry = id, fields = fields, id = false, type = false, subject = false, via = false, workflow = false,
-    run = false, copy = false, targets = false, got = false, address = false, item = false, internal = false,
+    run = false, copy = false, targets = false, got = 0, address = false, item = false, internal = false,
     fresh = false, plain = false }
   if is_plain(fields) then
-    found.plain, found.via, found.id, found.type, found.subject = true, 'publish', fields[4], fields[6], fields[8]
+    found.plain, found.via, found.id, found.type = true, 'p', fields[4], fields[6]
+    if fields[9] then found.subject = fields[8] end
     return found
   end
   for i = 1, #fields - 1, 2 do
@@ -72,21 +64,32 @@ local function address_of(workflow, run)
 end
 
 -- Whether the data, or all names and values but `via`, are too many bytes: a redriven entry weighs what it weighed.
-local function is_big(fields)
-  local all, data = 0, 0
+-- What one run sends another is not bound by what producers may send: the other waits for it.
+local function is_big(found)
+  local fields, all, data, most = found.fields, 0, 0, max_bytes
+  if (found.via == 'emit' or found.copy) and string.sub(found.type or '', 1, 3) == 'ww.' then
+    most = math.max(most, tonumber(internal_bytes))
+  end
   for i = 1, #fields - 1, 2 do
     if fields[i] ~= 'via' then all = all + #fields[i] + #fields[i + 1] end
     if fields[i] == 'data' then data = #fields[i + 1] end
   end
-  return data > max_bytes or all > max_bytes + envelope
+  return data > most or all > most + envelope
 end
 
 -- The first check that fails decides; nil when the entry can be routed.
 local function refuse(found)
   local f = found.fields
-  local text = found.plain and f[4] .. f[6] .. f[8] .. f[10] or table.concat(f)
-  if #text > max_bytes and is_big(f) then return 'too big' end
-  if string.find(text, '[\128-\255]') then
+  local text
+  if not found.plain then
+    text = table.concat(f)
+  elseif found.subject then
+    text = f[4] .. f[6] .. f[8] .. f[10]
+  else
+    text = f[4] .. f[6] .. f[8]
+  end
+  if #text > max_bytes and is_big(found) then return 'too big' end
+  if not is_ascii(text) then
     for i = 1, #found.fields do
       if not is_utf8(found.fields[i]) then return 'not utf-8' end
     end
@@ -109,7 +112,6 @@ local function refuse(found)
   end
   local route = find_route(kind) or known.internal and found.address and { false, {} }
   if not route then return 'undeclared' end
-  found.got = {}
   if found.address then
     if route[1] and not found.subject then return 'subject missing' end
     found.targets = { start_of(route, found.workflow) or false, found.address }
@@ -117,6 +119,12 @@ local function refuse(found)
   end
   local targets, starts = {}, route[2]
   if not found.subject and route[1] then return 'subject missing' end
+  if #starts == 1 then
+    local run_id = make_run_id(starts[1][3], found.id or found.entry, found.subject)
+    if not run_id then return 'subject missing' end
+    found.targets = { starts[1], starts[1][1] .. ':' .. run_id }
+    return
+  end
   for i = 1, #starts do
     local run_id = make_run_id(starts[i][3], found.id or found.entry, found.subject)
     if not run_id then return 'subject missing' end

@@ -24,7 +24,7 @@ local function put(run, item, fields, first, internal)
     return false
   end
   run.mails = run.mails + 1
-  run.mail[#run.mail + 1] = item
+  if run.mail == NO_MAIL then run.mail = { item } else run.mail[#run.mail + 1] = item end
   touch(run)
   count('deliveries')
   return true
@@ -46,7 +46,9 @@ local function keep_early(found, item, to)
   local list = early_of(found.subject)
   local many = list.stored + #list.added
   if many >= early_cap or (many * max_bytes > cap_bytes and list.weight >= cap_bytes) then return false end
-  local packed = cmsgpack.pack({ now + early_ttl, found.type, item, unpack(to) })
+  local kept = { now + early_ttl, found.type, item }
+  for i = 1, #to do kept[3 + i] = to[i] end
+  local packed = cmsgpack.pack(kept)
   list.added[#list.added + 1] = packed
   list.weight = list.weight + #packed
   return true

@@ -2,8 +2,10 @@
 local function packed(found)
   if not found.item then
     local f = found.fields
-    if found.plain then
+    if found.plain and found.subject then
       found.item = cmsgpack.pack({ found.entry, 'id', f[4], 'type', f[6], 'subject', f[8], 'data', f[10] })
+    elseif found.plain then
+      found.item = cmsgpack.pack({ found.entry, 'id', f[4], 'type', f[6], 'data', f[8] })
     elseif #f <= 4000 then
       found.item = cmsgpack.pack({ found.entry, unpack(found.fields) })
     else
@@ -15,10 +17,10 @@ local function packed(found)
   return found.item
 end
 
--- `got` lists who had the entry; the run remembers its last one, so that asking costs no look into the list.
+-- `got` counts who had the entry; the run remembers its last one.
 local function deliver(found, run)
   run.last = found
-  found.got[#found.got + 1] = run.ref
+  found.got = found.got + 1
   if not put(run, packed(found), found.fields, 1, found.internal) then return end
   if is_held(run.owner) then
     if not run.leased then hints[#hints + 1] = run end
@@ -51,7 +53,7 @@ end
 -- A new run, or a new incarnation of an ended one, whose token goes on rising.
 local function create(found, ref, start, old)
   local subject = found.subject
-  found.got[#found.got + 1] = ref
+  found.got = found.got + 1
   local live = subject and live_runs(subject)
   if live and #live >= subject_cap then
     return plan_letter(found.fields, 1, 'too many: live runs of the subject', ref, true)
@@ -59,7 +61,7 @@ local function create(found, ref, start, old)
   if old then purged[#purged + 1] = ref end
   if not start.kind then start.text, start.kind = tostring(start[2]), start[1] .. '@' .. start[2] end
   local run = { ref = ref, status = 'pending', version = start.text, kind = start.kind, owner = '',
-    token = raise_token(old and old.token), cid = '', mails = 0, created = now, mail = {},
+    token = raise_token(old and old.token), cid = '', mails = 0, created = now, mail = NO_MAIL,
     start = packed(found), subject = subject, last = found, touched = false, leased = false, weight = false }
   runs[ref] = run
   born[#born + 1] = run
@@ -99,25 +101,29 @@ local function to_everyone(found)
       ended = true
     end
   end
-  local direct = #found.got > 0 or ended or found.address
+  local direct = found.got > 0 or ended or found.address
   if subject and not found.internal then
     local live = live_runs(subject)
     for i = 1, #live do
       local run = run_of(live[i])
       if run and run.last ~= found then deliver(found, run) end
     end
+    local had = {}
     if any_waits then
       local waiting = call('SMEMBERS', P .. 'waits:' .. #found.type .. ':' .. found.type .. ':' .. subject)
       table.sort(waiting)
       for i = 1, #waiting do
         local run = run_of(waiting[i])
-        if run and run.last ~= found then deliver(found, run) end
+        if run and run.last ~= found then
+          deliver(found, run)
+          had[#had + 1] = run.ref
+        end
       end
     end
-    local beside = #found.got > 0 and not direct and #live == 0
-    if beside and keep_early(found, packed(found), found.got) then count('kept') end
+    local beside = #had > 0 and not direct and #live == 0
+    if beside and keep_early(found, packed(found), had) then count('kept') end
   end
-  if #found.got > 0 then return end
+  if found.got > 0 then return end
   if ended then return 'duplicate' end
   if not subject then return 'nobody can receive it' end
   if not keep_early(found, packed(found), {}) then return 'too many: early events of the subject' end

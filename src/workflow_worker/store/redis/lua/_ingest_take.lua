@@ -44,9 +44,13 @@ local function read_all(entries)
 end
 
 local function settle(found, refusal)
-  count('ingested')
+  ingested = ingested + 1
   if found.fresh then seen[#seen + 1] = found.id end
-  if not refusal then return count(#found.got > 0 and 'routed' or 'early') end
+  if not refusal and found.got > 0 then
+    routed = routed + 1
+    return
+  end
+  if not refusal then return count('early') end
   if refusal == 'duplicate' then return count('duplicate') end
   if refusal == 'dropped' then
     count('early')

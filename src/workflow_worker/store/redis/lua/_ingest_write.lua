@@ -9,6 +9,11 @@ local function check_keys()
   if next(early) then call('ZCARD', P .. 'deadlines') end
 end
 
+-- One command for each thousand of a list: Lua unpacks no more than 8,000 at once, and raises.
+local function write_list(command, key, list)
+  for i = 1, #list, 1000 do call(command, key, unpack(list, i, math.min(i + 999, #list))) end
+end
+
 local function write_run(run)
   local key = P .. 'run:' .. run.ref
   if not run.start then
@@ -22,9 +27,7 @@ local function write_run(run)
   end
   if #run.mail > 0 then
     call('HSET', key, 'mails', run.mails)
-    for i = 1, #run.mail, 1000 do
-      call('RPUSH', P .. 'mailbox:' .. run.ref, unpack(run.mail, i, math.min(i + 999, #run.mail)))
-    end
+    write_list('RPUSH', P .. 'mailbox:' .. run.ref, run.mail)
   end
 end
 
@@ -71,6 +74,8 @@ end
 -- The counters with what this call adds, for one write instead of one for each; read before anything is written.
 local function read_stat()
   local names, stat = {}, {}
+  if ingested > 0 then counts.ingested = ingested end
+  if routed > 0 then counts.routed = routed end
   for name in pairs(counts) do names[#names + 1] = name end
   if #names == 0 then
     call('HLEN', P .. 'stat')
@@ -102,10 +107,10 @@ local function write_plan()
   for i = 1, #touched do
     if runs[touched[i].ref] == touched[i] then write_run(touched[i]) end
   end
-  if #index > 0 then call('ZADD', P .. 'index', unpack(index)) end
+  write_list('ZADD', P .. 'index', index)
   write_subjects()
   write_early()
-  if #wakes_off > 0 then call('ZREM', P .. 'wakes', unpack(wakes_off)) end
+  write_list('ZREM', P .. 'wakes', wakes_off)
   for i = 1, #ready do
     if ready[i].owner == 'ready' then add('ready', 'run', ready[i].ref, 'token', ready[i].token) end
   end

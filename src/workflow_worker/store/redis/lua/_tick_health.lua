@@ -13,12 +13,13 @@ local function watch_memory()
   local info = redis.pcall('INFO', 'memory')
   if type(info) ~= 'string' then return nil end
   local used, most = string.match(info, 'used_memory:(%d+)'), tonumber(string.match(info, '%f[%a]maxmemory:(%d+)') or 0)
-  if not used or most == 0 then return nil end
-  local percent, water = math.floor(used * 100 / most), tonumber(high_water)
+  if not used then return nil end
+  -- Without a limit there is room, also where there was one a moment ago.
+  local percent, water = most > 0 and math.floor(used * 100 / most) or 0, tonumber(high_water)
   if water > 0 and percent >= water then
     call('HSET', P .. 'stat', 'full', now + 10000)
   else
     call('HDEL', P .. 'stat', 'full')
   end
-  return percent
+  return most > 0 and percent or nil
 end

@@ -1,13 +1,14 @@
 -- Writes steps of several runs; each is whole or not at all and succeeds or is refused on its own. All reads and checks
 -- of a step come before its first write; history grows only along the chain of commits that `base` names.
 -- keys: prefix
--- args: now mailbox_cap cap_bytes max_bytes ...
+-- args: now mailbox_cap cap_bytes max_bytes waits_cap crowded ...
 -- include: _now _when_full _streams _held _caps
 -- returns: now, then for each 1 (written, still held), 0 (written, let go), or a list: word, held (1 or 0), mail…
 -- A commit is: ref token base cid shape (see _commit_parse); when `more` is 1: taken last_taken wake starts_refused
 -- #rejects #waits+ #waits- #emits restart (empty, an instant, or `now`); then value… record… (entry, reason)…
 -- (type, subject)… (type, subject)… (number, delay, #fields, name, value…)…
 mailbox_cap, cap_bytes, max_bytes = tonumber(mailbox_cap), tonumber(cap_bytes), tonumber(max_bytes)
+waits_cap = tonumber(waits_cap)
 local reply, again, fenced, recorded, deliveries = { now }, 0, 0, 0, 0
 -- include: _waits _subjects _commit_parse _commit_end _commit_check _commit_write _commit_more
 
@@ -25,11 +26,10 @@ end
 
 -- The records go first: nothing was written before, should their list be none. (A restart has looked at it.)
 local function write(key, run, mails, plain)
-  local shape, at, n = c.shape, c.at, c.shape.records
+  local shape = c.shape
   local status, mode, owner, changes = shape.status, shape.mode, '', nil
-  local function push() if n > 0 then push_all(P .. 'history:' .. c.ref, c.records, c.rejects - 1) end end
   if plain then
-    if n == 1 then call('RPUSH', P .. 'history:' .. c.ref, ARGV[c.records]) else push() end
+    push()
   else
     local restarts = c.more and c.restart ~= ''
     if not restarts then push() end
@@ -37,24 +37,32 @@ local function write(key, run, mails, plain)
     if restarts then push() end
   end
   if mode == 'keep' then owner = run[1] end
-  local cid, names = ARGV[at + 3], shape.names
-  if plain and #names == 0 then
+  local cid, names = ARGV[c.at + 3], shape.names
+  local attempts = plain and shape.attempts > 0 and (run[9] or 0) + shape.attempts
+  if attempts and #names == 0 then
+    call('HSET', key, 'cid', cid, 'status', status, 'updated', now_text, 'owner', owner, 'attempts', attempts)
+  elseif plain and #names == 0 then
     call('HSET', key, 'cid', cid, 'status', status, 'updated', now_text, 'owner', owner)
-  elseif plain and #names == 1 then
+  elseif plain and #names == 1 and not attempts then
     call('HSET', key, 'cid', cid, 'status', status, 'updated', now_text, 'owner', owner, names[1], ARGV[c.values])
   else
-    if plain then changes = with_values({}) end
+    if plain then changes = with_values(attempts and { 'attempts', attempts } or {}) end
     call('HSET', key, 'cid', cid, 'status', status, 'updated', now_text, 'owner', owner, unpack(changes))
   end
-  if mode == 'keep' then return tell('ok', 1, mails > 0 and 0) end
+  if mode == 'keep' and mails == 0 then
+    reply[#reply + 1] = 1
+    return
+  end
+  if mode == 'keep' then return tell('ok', 1, 0) end
   let_go(shape.held, c.ref)
   if mode == 'end' then
-    ended[#ended + 1], ended[#ended + 2] = now_text, c.ref
+    local n = #ended
+    ended[n + 1], ended[n + 2] = now_text, c.ref
     if run[7] then ends_of[#ends_of + 1], ends_of[#ends_of + 2] = run[7], c.ref end
   elseif c.more and c.wake ~= '' and status ~= 'suspended' then
     wakes[#wakes + 1], wakes[#wakes + 2] = c.wake, c.ref
   end
-  tell('ok', 0)
+  tell(c.crowded and 'fenced' or 'ok', 0)
 end
 
 -- `run`: owner, token, cid, status, mails, strikes, subject; and, unless it is the first commit, waits, attempts.
@@ -86,16 +94,16 @@ local function one()
   check(run[8], run[7], mails, suspended)
   local struck = run[6] and run[6] ~= '0'
   local waits_end = run[8] and shape.mode == 'end'
-  local plain = not (c.more or suspended or struck or waits_end) and shape.attempts == 0
+  local plain = not (c.more or suspended or struck or waits_end)
   write(key, run, mails, plain)
 end
 
 call('HLEN', P .. 'stat')
-local at = 5
+local at = 7
 while at <= #ARGV do
   local n = #reply
   parse(at)
-  c.wait_list = nil
+  c.wait_list, c.crowded = nil, nil
   if not pcall(one) then
     for i = #reply, n + 1, -1 do reply[i] = nil end
     tell('conflict', 0)

@@ -4,7 +4,7 @@
 -- caller may have the head quarantined. An entry leaves the stream in the call that gives it its fate.
 -- keys: prefix
 -- args: now session number room mark cursor quarantine reason
--- args: max_bytes envelope mail_cap cap_bytes early_cap subject_cap early_ttl names copies_cap
+-- args: max_bytes envelope mail_cap cap_bytes early_cap subject_cap early_ttl names copies_cap internal_bytes
 -- include: _now _when_full _tokens _streams _held _caps _routes _template _subjects
 -- returns: lost | stale | unregistered | ok or again, now, cursor, #read, routed, early, duplicate, dead,
 -- #letters, (id, reason, type, run)…, #runs, then as in _leased for each run
@@ -21,7 +21,7 @@ room, max_bytes, mail_cap = tonumber(room), tonumber(max_bytes), tonumber(mail_c
 early_cap, subject_cap, early_ttl = tonumber(early_cap), tonumber(subject_cap), tonumber(early_ttl)
 cap_bytes, copies_cap, envelope = tonumber(cap_bytes), tonumber(copies_cap), tonumber(envelope)
 local max_name, events = tonumber(names), P .. 'events'
--- include: _ingest_read
+-- include: _utf8 _ingest_read
 local any = call('EXISTS', P .. 'deadlines', P .. 'waiting')
 local any_early = any > 0 and call('EXISTS', P .. 'deadlines') == 1
 local any_waits = any == 2 or any == 1 and not any_early
@@ -29,7 +29,7 @@ local any_waits = any == 2 or any == 1 and not any_early
 begin_plan()
 
 local function answer(word, cursor, read, told, found)
-  local reply = { word, now, cursor, read, counts.routed or 0, counts.early or 0, counts.duplicate or 0,
+  local reply = { word, now, cursor, read, routed, counts.early or 0, counts.duplicate or 0,
     counts.dead or 0, #told / 4, unpack(told) }
   reply[#reply + 1] = #found
   for i = 1, #found do tell_leased(reply, found[i]) end

@@ -5,7 +5,7 @@
 -- args: now ...
 -- include: _now _streams _routes
 -- returns: for each item 0 (duplicate), 1 (added under its own id), 2 (full), or the id that it got
--- An item is: empty, id, type, subject, data; or: delay, id, #fields, name, value…
+-- An item is: empty, id, type, subject, data; or: hyphen, id, type, data; or: delay, id, #fields, name, value…
 local ids, at, delayed = {}, {}, false
 local i = 2
 while i <= #ARGV do
@@ -13,6 +13,8 @@ while i <= #ARGV do
   at[n], ids[n] = i, ARGV[i + 1]
   if delay == '' then
     i = i + 5
+  elseif delay == '-' then
+    i = i + 4
   else
     delayed = delayed or delay ~= '0'
     i = i + 3 + ARGV[i + 2]
@@ -29,7 +31,7 @@ end
 
 local function would_start(place)
   local kind, workflow = ARGV[place + 2], nil
-  for j = place + 3, ARGV[place] ~= '' and place + 2 + ARGV[place + 2] or 0, 2 do
+  for j = place + 3, tonumber(ARGV[place]) and place + 2 + ARGV[place + 2] or 0, 2 do
     if ARGV[j] == 'type' then kind = ARGV[j + 1] end
     if ARGV[j] == 'workflow' then workflow = ARGV[j + 1] end
   end
@@ -54,7 +56,10 @@ end
 local function add_item(place, id)
   if ARGV[place] == '' then
     local kind, subject, data = ARGV[place + 2], ARGV[place + 3], ARGV[place + 4]
-    add('events', 'via', 'publish', 'id', id, 'type', kind, 'subject', subject, 'data', data)
+    add('events', 'via', 'p', 'id', id, 'type', kind, 'subject', subject, 'data', data)
+    return id
+  elseif ARGV[place] == '-' then
+    add('events', 'via', 'p', 'id', id, 'type', ARGV[place + 2], 'data', ARGV[place + 3])
     return id
   end
   local first, last = place + 3, place + 2 + ARGV[place + 2]
