@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.arena import Scale
+from tests.chaos.faults import MEASURED
 from tests.chaos.report import document, markdown, not_exercised, put_into_page, too_slow
 from tests.chaos.run import Outcome, run
 from tests.support.servers import SERVERS
@@ -31,6 +32,9 @@ def main() -> int:
         seconds=given.seconds,
         lease_ms=given.lease_ms,
         slow=given.events >= 10_000,
+        armed=not given.unarmed,
+        measured=given.measured,
+        measure=tuple(given.measure or MEASURED),
         rest_within_s=given.rest_within_s,
     )
     folder = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -66,6 +70,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="over which events and faults are spread")
     parser.add_argument("--lease-ms", type=int, default=usual.lease_ms)
     parser.add_argument("--rest-within-s", type=float, default=usual.rest_within_s, help="until everything has ended")
+    parser.add_argument("--measured", type=int, help="faults that come alone and are measured; by default a 20th")
+    parser.add_argument(
+        "--measure", choices=sorted(set(MEASURED)), action="append", help="only these kinds; may be repeated"
+    )
+    parser.add_argument("--unarmed", action="store_true", help="no worker dies at a point of its own")
     parser.add_argument("--report", type=Path, help="page to put the tables into, such as docs/reliability.md")
     parser.add_argument("--folder", type=Path, help="where everything is kept; by default a new one below /tmp")
     return parser.parse_args()

@@ -4,8 +4,9 @@ Every action leaves two lines in the file CHAOS_EFFECTS, one when it begins and 
 returns a receipt that names the second one. So a history tells which of several attempts was *recorded*, and under
 which fencing token, without asking the store how it decides.
 
-With CHAOS_ARM=1 a worker process arms itself, when it imports this, with at most one crash or pause point (WW_FAULT),
-chosen by chance, and says so in the same file. So points are hit by processes that are busy, a new one each time.
+While the file CHAOS_ARM is there, a worker process arms itself, when it imports this, with at most one crash or pause
+point (WW_FAULT), chosen by chance, and says so among the effects. So points are hit by processes that are busy, a new
+one each time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import random
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from workflow_worker import App, Fail, RetryPolicy, Rule, action, wf
 
@@ -39,9 +41,9 @@ POINTS = {
     "renew.before": 3,
 }
 _POINT_WEIGHTS = {"read.woken": 3}
-"""How often a point is chosen; 1 where nothing is said. A worker with a backlog is seldom woken: it never sleeps."""
+"""How often a point lies in the deck; 1 where nothing is said. A worker with a backlog is seldom woken."""
 WAYS = ("exit", "kill", "stop")
-_WAY_WEIGHTS = (1, 1, 2)
+_WAY_WEIGHTS = {"exit": 1, "kill": 1, "stop": 2}
 _ARMED_SHARE = float(os.environ.get("CHAOS_ARMED_SHARE", "0.6"))
 _MEAN_LIFE_S = 5.0
 
@@ -60,13 +62,30 @@ def _line(*words: object) -> None:
     os.write(_effects, (" ".join(map(str, words)) + "\n").encode())
 
 
+def _deck() -> list[tuple[str, str]]:
+    """Every point in every way, in an order that is the same for all processes."""
+    deck = [
+        (point, way)
+        for point in sorted(POINTS)
+        for way in WAYS
+        for _ in range(_POINT_WEIGHTS.get(point, 1) * _WAY_WEIGHTS[way])
+    ]
+    random.Random(1).shuffle(deck)
+    return deck
+
+
 def _arm() -> None:
+    """Take the next card of the deck: by chance alone some point would be met by nobody."""
+    flag = os.environ.get("CHAOS_ARM")
     chance = random.Random(int.from_bytes(os.urandom(8)))
-    if os.environ.get("CHAOS_ARM") != "1" or chance.random() >= _ARMED_SHARE:
+    if not flag or not Path(flag).exists() or chance.random() >= _ARMED_SHARE:
         return
-    points = sorted(POINTS)
-    point = chance.choices(points, [_POINT_WEIGHTS.get(point, 1) for point in points])[0]
-    way = chance.choices(WAYS, _WAY_WEIGHTS)[0]
+    with Path(flag).open("ab") as cards:
+        cards.write(b".")
+        cards.flush()
+        number = os.fstat(cards.fileno()).st_size
+    deck = _deck()
+    point, way = deck[number % len(deck)]
     probability = min(1.0, 1 / (POINTS[point] * _MEAN_LIFE_S))
     os.environ["WW_FAULT"] = f"{point}:{way}:{probability:.5f}:{chance.randrange(1_000_000)}"
     _line("armed", os.getpid(), point, way, time.monotonic_ns())

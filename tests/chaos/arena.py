@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -24,6 +25,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.chaos.faults import MEASURED
+from tests.chaos.probe import Probe
 from tests.chaos.producers import Order, arguments_of
 from tests.chaos.workload import MAX_EVENT_BYTES
 from tests.guarantees.service import ROOT, Service
@@ -33,8 +36,13 @@ from workflow_worker.store.redis.scripts import load_scripts
 
 CRASHED = 86
 """Exit code of a process that ended itself at a crash point."""
+_PRODUCERS_SCRIPTS = ("publish", "cancel")
 _SHA = re.compile(rb"\$40\r\n([0-9a-f]{40})\r\n")
+_DIES_AT_POINT = 0.02
+"""How likely a producer that is to die at a point does so each time it passes it."""
 APP = ROOT / "tests" / "chaos" / "app.py"
+ARM = "arm"
+"""A file: while it is there, workers that start arm themselves; each leaves a byte in it."""
 PREFIX = "ww:{ww:0}:"
 
 
@@ -50,8 +58,12 @@ class Scale:
     lease_ms: int = 2_000
     slow: bool = False
     lanes: int = 2
-    backlog: int = 1_500
+    backlog: int = 600
     armed: bool = True
+    measured: int | None = None
+    """Faults that come alone and are measured; None: a share of all."""
+    measure: tuple[str, ...] = MEASURED
+    """Which kinds are measured, in turn."""
     rest_within_s: float = 120
     """When the faults are over, everything must have ended by then; what has not is stuck."""
 
@@ -73,15 +85,15 @@ class Site:
         """Start the service; its workers arm themselves with crash points where `armed` is set."""
         environment = {
             "WORKER_COUNT": str(self.workers_wanted),
-            "CONCURRENCY_LIMIT": "20",
-            "BATCH_SIZE": "20",
+            "CONCURRENCY_LIMIT": "40",
+            "BATCH_SIZE": "40",
             "POLL_INTERVAL_MS": "500",
             "LEASE_TTL_MS": str(self._scale.lease_ms),
             "STALL_LIMIT_MS": "30000",
             "MAX_EVENT_BYTES": str(MAX_EVENT_BYTES),
             "SHUTDOWN_GRACE_MS": "5000",
             "CHAOS_EFFECTS": str(self._folder / "effects.log"),
-            "CHAOS_ARM": "1" if armed and self._scale.armed else "0",
+            "CHAOS_ARM": str(self._folder / ARM) if armed and self._scale.armed else "",
             **settings,
         }
         self.service = Service(self.proxy.url, self._port, self._folder, app=APP, environment=environment).start()
@@ -205,7 +217,7 @@ class Lane:
     def start(self, point: str = "", way: str = "") -> None:
         """Publish what is not acknowledged yet; where a point is named, die there now and then."""
         self.armed = (point, way) if point else None
-        fault = {"WW_FAULT": f"{point}:{way}:0.005:{len(self.died_at)}"} if point else {}
+        fault = {"WW_FAULT": f"{point}:{way}:{_DIES_AT_POINT}:{len(self.died_at)}"} if point else {}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 arguments_of(self.order), cwd=ROOT, env={**os.environ, **fault}, stdout=log, stderr=log
@@ -250,6 +262,7 @@ class Arena:
         self.way_in = FaultProxy(socket, seed=scale.seed)
         """The producers' way to Redis."""
         self.lanes: list[Lane] = []
+        self.probe = Probe(socket, folder / "receipts-probe.jsonl")
         self.shas = {name: script.sha.encode() for name, script in load_scripts().items()}
         self._names = {sha: name for name, sha in self.shas.items()}
         self.cut_scripts = Counter[tuple[str, Cut]]()
@@ -264,6 +277,10 @@ class Arena:
         """All proxies by their names."""
         return {site.name: site.proxy for site in self.sites} | {"producers": self.way_in}
 
+    def ways_of(self, script: str) -> list[str]:
+        """The proxies through which this script is called."""
+        return ["producers"] if script in _PRODUCERS_SCRIPTS else [site.name for site in self.sites]
+
     @property
     def effects(self) -> Path:
         """The effects file."""
@@ -272,7 +289,7 @@ class Arena:
     @property
     def receipts(self) -> list[Path]:
         """Of all producers."""
-        return [lane.order.receipts for lane in self.lanes]
+        return [*(lane.order.receipts for lane in self.lanes), self.probe.receipts]
 
     def _note_cut(self, cut: Cut, request: bytes) -> None:
         found = _SHA.search(request)
@@ -315,9 +332,18 @@ class Arena:
                 lane=lane,
                 rate=scale.events / scale.seconds / scale.lanes,
                 backlog=scale.backlog,
+                began=time.monotonic(),
             )
             self.lanes.append(Lane(order, self.folder / f"producer-{lane}.log"))
             self.lanes[-1].start()
+
+    def arm(self, armed: bool) -> None:
+        """Whether workers that start from now on die or stop at a point of their own."""
+        there, away = self.folder / ARM, self.folder / f"{ARM}.off"
+        if armed and not there.exists():
+            away.rename(there) if away.exists() else there.touch()
+        elif not armed and there.exists():
+            there.rename(away)
 
     def worker_pids(self) -> list[int]:
         """All workers of all sites."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +40,7 @@ SHARES: dict[str, int] = {
 }
 """How often each kind of fault lies in the deck."""
 
-SELDOM = ("register", "open", "close", "renew", "load", "hand_back", "tick", "cancel")
+SELDOM = ("register", "open", "close", "renew", "load", "load", "load", "hand_back", "tick", "cancel")
 CUTS = {f"cut {cut}": cut for cut in Cut}
 WEATHERS: dict[str, Weather] = {
     "slow network": Weather(delay_ms=5, jitter_ms=200),
@@ -94,13 +95,28 @@ class Ledger:
         return Counter(each.kind for each in self.happened)
 
 
-CALM_S: dict[str, float] = {"redis killed": 1.0, "redis frozen": 1.0, "worker killed": 4.0}
-"""How long nothing else happens after a fault that is measured, in seconds."""
+CALM_S: dict[str, float] = {"redis killed": 1.5, "redis frozen": 3.0, "worker killed": 4.0}
+"""How long a fault that is measured takes, roughly, until what it stopped goes on, in seconds."""
 CALM_BEYOND_LEASE_S = 5.0
 """For the rest it is a lease and so long, more than is promised: what comes late is not another fault's doing."""
-MEASURED = ("redis killed", "worker killed", "server of a site killed", "redis frozen")
-MEASURED_SHARE = 0.04
-MEASURED_AT_MOST = 16
+MEASURED = (
+    "redis killed",
+    "redis frozen",
+    "worker killed",
+    "redis killed",
+    "redis frozen",
+    "server of a site killed",
+)
+"""The faults of one calm, each alone."""
+MEASURED_SHARE = 0.05
+MEASURED_AT_MOST = 24
+
+
+def calms_of(measured: int | None, dealt: int, kinds: Sequence[str] = MEASURED) -> list[list[str]]:
+    """What is measured in each calm, altogether `measured` faults or, where nothing is said, a share of those dealt."""
+    most = min(MEASURED_AT_MOST, round(dealt * MEASURED_SHARE)) if measured is None else measured
+    every = [kinds[place % len(kinds)] for place in range(most)]
+    return [every[start : start + len(kinds)] for start in range(0, most, len(kinds))]
 
 
 def deal(faults: int, seed: int) -> list[str]:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.chaos.faults import REDIS_FAULTS, Happened
 from tests.support.checker_facts import Armed, Effect, Seen
@@ -36,21 +37,56 @@ class Spread:
         return f"{self.p50:.2f} / {self.p99:.2f} / {self.longest:.2f} s ({self.count})"
 
 
-def consumption_back(effects: Sequence[Effect], happened: Sequence[Happened]) -> dict[str, Spread]:
-    """After each fault that had Redis down: seconds from the moment when the server answered its operator again to the
-    next run that began its first action. Only faults that came alone are measured."""
-    first: dict[str, int] = {}
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """One event of the probe: its run, when it was first sent and when it was acknowledged (monotonic, in ns)."""
+
+    run: str
+    sent: int
+    acknowledged: int
+
+
+class News:
+    """What has been appended to the effects file since this was made, a piece at a time."""
+
+    def __init__(self, effects: Path) -> None:
+        self._effects = effects
+        self._at = effects.stat().st_size if effects.exists() else 0
+
+    def begun(self) -> list[str]:
+        """The runs of which an attempt has begun since the last call."""
+        with self._effects.open("rb") as lines:
+            lines.seek(self._at)
+            text = lines.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._at += len(whole)
+        return [line.split()[1].decode() for line in whole.splitlines() if line.startswith(b"begin ")]
+
+
+def consumption_back(
+    effects: Sequence[Effect], happened: Sequence[Happened], probed: Sequence[Probed], *, calm: bool
+) -> dict[str, Spread]:
+    """After each fault that had Redis down: seconds from the moment when the server answered its operator again until
+    the first event that was acknowledged from then on had its effect.
+
+    Args:
+        effects: What the actions did.
+        happened: What the nemesis did.
+        probed: The events of the probe, in the order in which they were acknowledged.
+        calm: Only faults that came alone, or only those that others came with.
+    """
+    began: dict[str, int] = {}
     for effect in effects:
         if effect.word == "begin":
-            first.setdefault(effect.run, effect.at)
-    begins = sorted(first.values())
+            began.setdefault(effect.run, effect.at)
+    acknowledged = [probe.acknowledged for probe in probed]
     found = defaultdict[str, list[float]](list)
     for fault in happened:
-        if not fault.calm or fault.kind not in REDIS_FAULTS:
+        if fault.calm is not calm or fault.kind not in REDIS_FAULTS:
             continue
-        place = bisect.bisect_right(begins, fault.ended)
-        if place < len(begins):
-            found[fault.kind].append((begins[place] - fault.ended) / _S)
+        place = bisect.bisect_right(acknowledged, fault.ended)
+        if place < len(probed) and probed[place].run in began:
+            found[fault.kind].append(max(0, began[probed[place].run] - fault.ended) / _S)
     return {kind: Spread.of(values) for kind, values in sorted(found.items())}
 
 

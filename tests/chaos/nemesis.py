@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import signal
 import time
@@ -18,20 +19,29 @@ from tests.chaos.faults import (
     CALM_BEYOND_LEASE_S,
     CALM_S,
     CUTS,
-    MEASURED,
-    MEASURED_AT_MOST,
-    MEASURED_SHARE,
     PRODUCER_POINTS,
+    REDIS_FAULTS,
     SELDOM,
     WEATHERS,
     Happened,
     Ledger,
+    calms_of,
     deal,
 )
+from tests.chaos.measures import News
 from tests.guarantees.service import eventually
 from tests.support.proxy import FAIR, Cut, FaultProxy, Weather
 
 _LOOK_EVERY_S = 0.1
+_PAUSES_AT_MOST = 1
+"""So often a worker stops at its pause point; then it is told to drain, else those that stop would be all that live."""
+_ALL_ASLEEP_LEASES = 0.2
+"""When all workers stand still, one is continued so much later: nobody takes over from zombies else."""
+_DRAINED_WITHIN_S = 7.0
+_BURST = 20
+"""Faults of one burst."""
+_BURST_SHARE = 0.4
+"""They come within this share of their time; in the rest the system gets up and has much in its hands again."""
 
 
 class Nemesis:
@@ -49,35 +59,73 @@ class Nemesis:
         """The next victim is the one with most in its hands: there is something to take over then."""
 
     async def run(self, seconds: float) -> None:
-        """Deal the deck within so many seconds; ends when the last fault is over."""
-        deck = deal(self._arena.scale.faults, self._arena.scale.seed)
-        most = min(MEASURED_AT_MOST, round(len(deck) * MEASURED_SHARE))
-        measured = [MEASURED[place % len(MEASURED)] for place in range(most)]
-        storms = max(1, len(measured))
-        storm_s = max(1.0, seconds - sum(map(self._calm_s, measured))) / storms
-        async with asyncio.TaskGroup() as group:
-            for number in range(storms):
-                await self._storm(deck[number::storms], storm_s, group)
-                if number < len(measured):
-                    await self._measure(measured[number])
+        """Deal the deck within so many seconds, in storms with calms between them; ends when the last fault is over."""
+        scale = self._arena.scale
+        deck = deal(scale.faults, scale.seed)
+        calms = calms_of(scale.measured, len(deck), scale.measure)
+        storms = max(1, len(calms))
+        storm_s = max(1.0, seconds - sum(map(self._calm_s, itertools.chain(*calms)))) / storms
+        for number in range(storms):
+            await self._storm(deck[number::storms], storm_s)
+            if number < len(calms):
+                await self._calm(calms[number], last=number == storms - 1)
 
-    async def _storm(self, kinds: Sequence[str], seconds: float, group: asyncio.TaskGroup) -> None:
+    async def _storm(self, kinds: Sequence[str], seconds: float) -> None:
+        """Faults in bursts: what is dealt to a system that lies down already meets no work in progress."""
         gap = seconds / max(1, len(kinds))
         began = time.monotonic()
-        for place, kind in enumerate(kinds):
-            await asyncio.sleep(max(0.0, began + place * gap - time.monotonic()))
-            group.create_task(self._strike(kind))
+        async with asyncio.TaskGroup() as group:
+            for place, kind in enumerate(kinds):
+                within = place % _BURST
+                due = began + (place - within + within * _BURST_SHARE) * gap
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                group.create_task(self._strike(kind))
+
+    # ------------------------------------------------------------------------------------------------------ the calms
+
+    async def _calm(self, kinds: Sequence[str], last: bool) -> None:
+        """Faults that come alone, one after the other: no other is dealt, and no worker dies or stops at a point."""
+        self.release()
+        self._arena.arm(False)
+        await self._renew_workers()
+        for kind in kinds:
+            await self._measure(kind)
+        if not last:
+            self._arena.arm(self._arena.scale.armed)
+            await self._renew_workers()
+
+    async def _renew_workers(self) -> None:
+        """Drain all workers; the services start others, which are armed or not as it is now said."""
+        old = self._arena.worker_pids()
+        for pid in old:
+            end(pid, signal.SIGTERM)
+        with contextlib.suppress(AssertionError):  # one that executes something long is killed with its server, later
+            await eventually(
+                lambda: not set(old) & set(self._arena.worker_pids()), _DRAINED_WITHIN_S, "workers drained"
+            )
 
     async def _measure(self, kind: str) -> None:
         """One fault with nothing else going on, and time to recover from it."""
-        async with self._arena.down:
-            self.release()
         with contextlib.suppress(AssertionError):  # where nobody works, there is nothing to take over or to come back
             await eventually(lambda: asyncio.to_thread(self._all_sites_work), 8, "all sites healthy and at work")
         self._busiest = True
         await self._strike(kind, calm=True)
         self._busiest = False
-        await asyncio.sleep(self._calm_s(kind))
+        if kind in REDIS_FAULTS:
+            await self._until_back(time.monotonic_ns())
+        else:
+            await asyncio.sleep(self._calm_s(kind))
+
+    async def _until_back(self, since: int) -> None:
+        """Until an event that was acknowledged from now on has its effect."""
+        news = News(self._arena.effects)
+
+        def back() -> bool:
+            then = {probe.run for probe in self._arena.probe.probed if probe.acknowledged > since}
+            return any(run in then for run in news.begun())
+
+        with contextlib.suppress(AssertionError):  # the figures will say so
+            await eventually(back, CALM_BEYOND_LEASE_S + self._lease_s, "consumption back")
 
     def _all_sites_work(self) -> bool:
         return all(site.healthy() and site.executing() for site in self._arena.sites)
@@ -113,19 +161,25 @@ class Nemesis:
             asleep = [pid for pid in pids if pid in self._stopped]
             if pids and len(asleep) == len(pids):
                 first = min(asleep, key=self._stopped.__getitem__)
-                self._stopped[first] = min(self._stopped[first], now + 0.5 * self._lease_s)
+                self._stopped[first] = min(self._stopped[first], now + _ALL_ASLEEP_LEASES * self._lease_s)
             for pid, until in list(self._stopped.items()):
                 if until <= now:
                     del self._stopped[pid]
-                    end(pid, signal.SIGCONT)
+                    self._continue(pid)
             for lane in arena.lanes:
                 if lane.poll() in (CRASHED, -signal.SIGKILL):
                     self._start_lane(lane)
             await asyncio.sleep(_LOOK_EVERY_S)
 
+    def _continue(self, pid: int) -> None:
+        end(pid, signal.SIGCONT)
+        if self.ledger.paused[pid] >= _PAUSES_AT_MOST and end(pid, signal.SIGTERM):
+            now = time.monotonic_ns()
+            self.ledger.add(Happened("worker told to drain", now, now))
+
     def _pause_s(self) -> float:
-        """1.5 to 5 leases, the long ones rarely."""
-        return self._lease_s * (1.5 + 3.5 * self._chance.random() ** 2)
+        """1.2 to 5 leases, the long ones rarely."""
+        return self._lease_s * (1.2 + 3.8 * self._chance.random() ** 3)
 
     # ----------------------------------------------------------------------------------------------------- one fault
 
@@ -303,13 +357,11 @@ class Nemesis:
 
     async def _cut(self, cut: Cut) -> tuple[tuple[int, ...], str] | None:
         """Break the connection of the next call of a script that comes through a proxy."""
-        chosen = self._a_proxy()
-        if chosen is None:
-            return None
-        name, proxy = chosen
-        before = proxy.counts[cut]
         # Half of the cuts wait for one script, so that also those which are called seldom lose their replies.
         script = self._chance.choice(SELDOM) if self._chance.random() < 0.5 else None
+        name = self._chance.choice(sorted(self._arena.proxies if script is None else self._arena.ways_of(script)))
+        proxy = self._arena.proxies[name]
+        before = proxy.counts[cut]
         proxy.cut(cut, 1, b"EVALSHA" if script is None else self._arena.shas[script])
         with contextlib.suppress(AssertionError):
             await eventually(lambda: proxy.counts[cut] > before, 5, "a request to cut")
@@ -328,7 +380,7 @@ class Nemesis:
             proxy.set(weather)
             if weather.half_open or weather.refuse:
                 proxy.reset()  # else nobody would connect anew
-            await asyncio.sleep(self._lease_s * (0.15 + 1.6 * self._chance.random() ** 2))
+            await asyncio.sleep(self._lease_s * (0.15 + 1.6 * self._chance.random() ** 3))
         finally:
             proxy.set(FAIR)
             self._proxies_busy.discard(name)

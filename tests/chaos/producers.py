@@ -31,9 +31,13 @@ from workflow_worker.model.exceptions import WorkflowWorkerError
 from workflow_worker.worker.reality import real_environment
 
 EVENTS = "ww:{ww:0}:events"
-_MOST_AT_ONCE = 25
+_MOST_AT_ONCE = 60
+_BARE_AT_ONCE = 10
+_LOOK_EVERY = 50
+"""Events between two looks at the backlog."""
 _REPEATED_SHARE = 0.05
 _GIVE_UP_S = 60.0
+_WORTH_A_LINE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Order:
     lane: int
     rate: float
     backlog: int
+    began: float
+    """When the first producer of the lane began (monotonic seconds): who comes after a dead one makes up for it."""
 
 
 class Receipts:
@@ -83,25 +89,32 @@ class Producer:
         self._connection: Any = connection
         self._receipts = Receipts(order.receipts)
         self._chance = random.Random(f"{order.seed}/{order.lane}/{len(self._receipts.acknowledged)}")
-        self._began = time.monotonic()
-        self._sent = 0
+        self._sent = len(self._receipts.acknowledged)
+        self._looked_at = self._sent - _LOOK_EVERY
         self.repeated = 0
 
     async def run(self) -> None:
         """Publish what is not acknowledged yet, to the end of the plan."""
         order, receipts = self._order, self._receipts
-        batch: list[Planned] = []
+        batch, bare = list[Planned](), list[Planned]()
         wanted = self._chance.randint(1, _MOST_AT_ONCE)
         for planned in plan(order.seed, order.events, order.slow):
             if planned.lane_of(order.lanes) != order.lane or planned.promise.n in receipts.acknowledged:
                 continue
             if planned.promise.n in receipts.tried:
                 continue
+            if planned.by == "bare":  # about no subject: whether it comes before the others is all the same
+                bare.append(planned)
+                if len(bare) == _BARE_AT_ONCE:
+                    await self._send(bare)
+                    bare = []
+                continue
             if batch and (len(batch) == wanted or planned.by != batch[0].by):
                 await self._send(batch)
                 batch, wanted = [], self._chance.randint(1, _MOST_AT_ONCE)
             batch.append(planned)
         await self._send(batch)
+        await self._send(bare)
 
     async def _send(self, batch: list[Planned]) -> None:
         if not batch:
@@ -126,24 +139,31 @@ class Producer:
     async def _wait_for_room(self, count: int) -> None:
         """Keep to the rate, and to the backlog that the workers may have."""
         order = self._order
-        delay = self._began + (self._sent + count) / order.rate - time.monotonic()
+        delay = order.began + (self._sent + count) / order.rate - time.monotonic()
         if delay > 0:
             await asyncio.sleep(delay)
-
+        if self._sent + count - self._looked_at < _LOOK_EVERY:
+            return
+        self._looked_at = self._sent + count
         while await self._insist(lambda: self._connection.xlen(EVENTS)) > order.backlog:  # noqa: ASYNC110 - Redis has no event
             await asyncio.sleep(0.1)
 
     async def _insist(self, request: Any) -> Any:
-        deadline = time.monotonic() + _GIVE_UP_S
+        began = time.monotonic()
         while True:
             try:
-                return await request()
+                answer = await request()
             except (RedisError, OSError, WorkflowWorkerError) as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() > began + _GIVE_UP_S:
                     raise
                 if isinstance(error, RedisError) and _is_refused_for_good(error):
                     raise
-            await asyncio.sleep(0.05 + self._chance.random() * 0.1)
+                _say(f"{type(error).__name__} after {time.monotonic() - began:.2f} s: {error}")
+                await asyncio.sleep(0.05 + self._chance.random() * 0.1)
+                continue
+            if time.monotonic() > began + _WORTH_A_LINE_S:
+                _say(f"done after {time.monotonic() - began:.2f} s")
+            return answer
 
     async def _publish(self, batch: list[Planned]) -> None:
         await self._client.publish_many(
@@ -170,11 +190,17 @@ class Producer:
             self._receipts.add([known])
 
 
+def _say(what: str) -> None:
+    """One line for whoever asks later where the time went."""
+    print(f"{time.monotonic():.2f} {what[:200]}", flush=True)
+
+
 def _is_refused_for_good(error: RedisError) -> bool:
     return str(error).startswith(("WRONGTYPE", "NOAUTH", "NOPERM"))
 
 
 async def _main(order: Order) -> int:
+    _say("begins")
     connection = redis.asyncio.from_url(
         order.url, socket_timeout=3, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
     )
@@ -206,6 +232,7 @@ def _parse() -> Order:
     parser.add_argument("--url", required=True)
     parser.add_argument("--receipts", type=Path, required=True)
     parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--began", type=float, required=True)
     found = vars(parser.parse_args())
     found["slow"] = bool(found["slow"])
     return Order(**found)

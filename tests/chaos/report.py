@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tests.chaos.app import POINTS, WAYS
-from tests.chaos.faults import PRODUCER_POINTS, SHARES
+from tests.chaos.faults import MEASURED, PRODUCER_POINTS, SHARES
 from tests.chaos.run import Outcome
 from tests.support.checker import VERDICTS
 from tests.support.proxy import Cut
@@ -74,6 +74,7 @@ def markdown(outcome: Outcome) -> str:
     verdicts = [(verdict, outcome.verdict.count(verdict)) for verdict in VERDICTS]
     figures = [
         ("events acknowledged", f"{outcome.events:,}"),
+        ("events of the probe besides", f"{outcome.probes:,}"),
         ("runs looked at", f"{outcome.runs:,}"),
         ("steps recorded", f"{outcome.verdict.looked_at['recorded steps']:,}"),
         ("mail recorded", f"{outcome.verdict.looked_at['recorded mail']:,}"),
@@ -88,6 +89,7 @@ def markdown(outcome: Outcome) -> str:
         ("work under faults / until rest", f"{outcome.work_s:.0f} s / {outcome.rest_s:.0f} s"),
     ]
     spreads = {f"consumption back: {kind}": spread for kind, spread in outcome.back.items()}
+    spreads |= {f"the same in the storm: {kind}": spread for kind, spread in outcome.back_in_storm.items()}
     spreads |= {f"taken over: {kind}": spread for kind, spread in outcome.takeover.items()}
     spreads |= {f"suspects taken over: {kind}": spread for kind, spread in outcome.suspects.items() if spread.count}
     points = [
@@ -130,7 +132,12 @@ def command_of(outcome: Outcome) -> str:
     """How this run is made again."""
     scale = outcome.scale
     words = f"python -m tests.chaos --server {scale.server} --events {scale.events} --faults {scale.faults}"
-    return f"{words} --seed {scale.seed} --seconds {scale.seconds:g} --lease-ms {scale.lease_ms}"
+    words += f" --seed {scale.seed} --seconds {scale.seconds:g} --lease-ms {scale.lease_ms}"
+    if scale.measured is not None:
+        words += f" --measured {scale.measured}"
+    if scale.measure != MEASURED:
+        words += "".join(f' --measure "{kind}"' for kind in scale.measure)
+    return words if scale.armed else f"{words} --unarmed"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -156,6 +163,7 @@ def document(outcome: Outcome) -> bytes:
                 "command": command_of(outcome),
                 "version": outcome.version,
                 "events": outcome.events,
+                "probes": outcome.probes,
                 "runs": outcome.runs,
                 "looked_at": outcome.verdict.looked_at,
                 "kinds": outcome.kinds,
@@ -165,6 +173,7 @@ def document(outcome: Outcome) -> bytes:
                 "cuts": {f"{script}: {cut}": count for (script, cut), count in outcome.cuts.items()},
                 "letters": outcome.letters,
                 "back": outcome.back,
+                "back_in_storm": outcome.back_in_storm,
                 "takeover": outcome.takeover,
                 "suspects": outcome.suspects,
                 "repeats": outcome.repeats,

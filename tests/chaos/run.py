@@ -1,7 +1,7 @@
 """One chaos run from its beginning to its verdict.
 
-work under faults → quiet: no fault, everybody alive → rest: nothing left to do → look from outside → check →
-retention over → look for leftovers
+work under faults → quiet: no fault, everybody alive, the rest is published → rest: nothing left to do → look from
+outside → check → retention over → look for leftovers
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.chaos import gauge as gauges
 from tests.chaos import measures, outsider
 from tests.chaos.arena import CRASHED, PREFIX, Arena, Scale
 from tests.chaos.faults import Ledger
 from tests.chaos.measures import Repeats, Spread
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.operating import NewPromises, Operator, resume_all
 from tests.guarantees.service import eventually
 from tests.support.checker import ENDED, Verdict, check, check_leftovers
 from tests.support.checker_facts import Effects, Promise, Seen, read_effects, read_promises
@@ -43,6 +45,9 @@ class Outcome:
     version: str
     verdict: Verdict
     events: int
+    """Acknowledged, of the plan."""
+    probes: int
+    """And of the probe, whose effects are asked for like all others'."""
     runs: int
     kinds: Counter[str]
     faults: Counter[str]
@@ -51,6 +56,9 @@ class Outcome:
     missed: Counter[str]
     letters: Counter[str]
     back: dict[str, Spread]
+    """Consumption back, after faults that came alone."""
+    back_in_storm: dict[str, Spread]
+    """The same after faults that others came with, which is not promised."""
     takeover: dict[str, Spread]
     suspects: dict[str, Spread]
     """Take-overs of runs that were to be executed alone, after the same faults."""
@@ -85,32 +93,37 @@ class _Run:
         self._arena = arena
         self._scale = arena.scale
         self._nemesis = Nemesis(arena)
-        self._cancels = 0
+        self._operator = Operator(NewPromises(lambda: arena.receipts))
 
     async def run(self) -> Outcome:
         arena = self._arena
         version = str(await asyncio.to_thread(self._version))
+        arena.arm(self._scale.armed)
         for site in arena.sites:
             site.start()
         for site in arena.sites:
             await eventually(site.healthy, 30, f"site {site.name} healthy, see {site.log}")
         began = time.monotonic()
         arena.start_producers()
-        operator = asyncio.create_task(self._cancel_endless_ones())
+        operator = asyncio.create_task(self._operator.cancel_endless_ones(arena.way_in.url))
+        probe = asyncio.create_task(arena.probe.run())
+        gauge = asyncio.create_task(gauges.watch(arena.redis.socket_path, arena.folder / "gauge.jsonl"))
         warden = asyncio.create_task(self._nemesis.guard())
         await self._nemesis.run(self._scale.seconds)
+        await self._calm_down()  # what lasts twenty leases needs them undisturbed, while the rest is being published
         within_s = 60 + self._scale.seconds
         await eventually(self._all_published, within_s, f"all events published, see {arena.folder}/producer-*.log")
         work_s = time.monotonic() - began
+        arena.probe.stop()
         warden.cancel()
-        await asyncio.wait([warden])
-        await self._calm_down()
+        await asyncio.wait([warden, probe])
         began = time.monotonic()
         promises = read_promises(arena.receipts)
         async with Client.connect(arena.redis.socket_url) as client:
             await self._rest(client, promises)
             operator.cancel()
-            await asyncio.wait([operator])
+            gauge.cancel()
+            await asyncio.wait([operator, gauge])
             rest_s = time.monotonic() - began
             names = [name for site in arena.sites for name in site.worker_names()]
             seen = await outsider.look(client, promises, names, self._unsure(promises))
@@ -139,26 +152,6 @@ class _Run:
         assert not bad, f"a producer failed: {bad[0].read_text()[-2_000:]}"
         return all(code == 0 for code in codes)
 
-    async def _cancel_endless_ones(self) -> None:
-        """The operator: cancels every run that only a cancel ends, a while after its event was acknowledged."""
-        done = set[str]()
-        async with Client.connect(self._arena.way_in.url, patience=5) as client:
-            while True:
-                for ref in self._endless_refs() - done:
-                    try:
-                        await client.cancel(ref, by="chaos", reason="planned")
-                    except WorkflowWorkerError as error:
-                        if "asked to end before" not in str(error) and "has ended" not in str(error):
-                            continue  # not begun yet, or Redis is away: the next round
-                    done.add(ref)
-                    self._cancels += 1
-                await asyncio.sleep(0.5)
-
-    def _endless_refs(self) -> set[str]:
-        return {
-            ref for promise in read_promises(self._arena.receipts) if promise.kind == "endless" for ref in promise.runs
-        }
-
     # ------------------------------------------------------------------------------------------------------- at rest
 
     async def _calm_down(self) -> None:
@@ -179,7 +172,7 @@ class _Run:
         while left and time.monotonic() < deadline:
             depth = await client.depth()
             if depth.suspended:
-                await self._resume_all(client)
+                await resume_all(client, self._arena.redis.socket_url)
             if depth.events < 100:
                 left = await self._unended(client, left)
             await asyncio.sleep(0.3)
@@ -203,19 +196,6 @@ class _Run:
             for _ in range(30):
                 group.create_task(ask())
         return left
-
-    async def _resume_all(self, client: Client) -> None:
-        """A run that lost too many workers in a row is suspended, for a person: here he is."""
-        listed = await asyncio.to_thread(
-            outsider.command, self._arena.redis.socket_url, "runs", "list", "--status", "suspended"
-        )
-        for run in listed["items"]:
-            document = await asyncio.to_thread(
-                outsider.command, self._arena.redis.socket_url, "runs", "show", f"{run['workflow']}:{run['id']}"
-            )
-            error: dict[str, Any] = document["error"] or {}
-            if error.get("type") == "poison":
-                await client.resume(f"{run['workflow']}:{run['id']}", by="chaos")
 
     def _unsure(self, promises: Sequence[Promise]) -> int:
         acknowledged = {promise.n for promise in promises}
@@ -275,7 +255,8 @@ class _Run:
             scale=self._scale,
             version=version,
             verdict=verdict,
-            events=len(promises),
+            events=sum(promise.kind != "probe" for promise in promises),
+            probes=len(self._arena.probe.probed),
             runs=len(seen.runs),
             kinds=Counter(promise.kind for promise in promises),
             faults=ledger.counts(),
@@ -283,7 +264,8 @@ class _Run:
             cuts=self._arena.cut_scripts,
             missed=ledger.missed,
             letters=Counter(letter.reason.split(":")[0] for letter in seen.letters),
-            back=measures.consumption_back(effects.effects, happened),
+            back=measures.consumption_back(effects.effects, happened, self._arena.probe.probed, calm=True),
+            back_in_storm=measures.consumption_back(effects.effects, happened, self._arena.probe.probed, calm=False),
             takeover={"one worker killed, its supervisor alive": worker, "a whole server killed": server},
             suspects={"one worker killed": worker_suspects, "a whole server killed": server_suspects},
             repeats=measures.repeats(effects.effects),
@@ -292,7 +274,7 @@ class _Run:
             compared=compared,
             work_s=work_s,
             rest_s=rest_s,
-            cancels=self._cancels,
+            cancels=self._operator.cancels,
             resumed=len(waited),
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.arena import Scale
-from tests.chaos.faults import SHARES, deal
+from tests.chaos.faults import MEASURED, SHARES, calms_of, deal
 from tests.chaos.report import document, markdown, not_exercised, too_slow
 from tests.chaos.run import Outcome, run
 from tests.chaos.workload import plan
@@ -27,7 +27,7 @@ def demand(outcome: Outcome, folder: Path) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(150)
 async def test_nothing_is_lost_or_doubled_in_a_small_storm(tmp_path: Path) -> None:
-    scale = Scale(events=1_000, faults=26, seed=11, seconds=6, lease_ms=1_000)
+    scale = Scale(events=2_500, faults=40, seed=11, seconds=12, lease_ms=1_000)
     demand(await run(scale, tmp_path), tmp_path)
 
 
@@ -35,7 +35,7 @@ async def test_nothing_is_lost_or_doubled_in_a_small_storm(tmp_path: Path) -> No
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("server", ["valkey-9.1", "redis-8.2"])
 async def test_nothing_is_lost_or_doubled_in_a_large_storm(server: str, tmp_path: Path) -> None:
-    scale = Scale(server=server, events=100_000, faults=500, seed=2, seconds=270, slow=True)
+    scale = Scale(server=server, events=100_000, faults=500, seed=2, seconds=330, slow=True)
     outcome = await run(scale, tmp_path)
     demand(outcome, tmp_path)
     assert outcome.faults_in_all >= 500
@@ -53,6 +53,13 @@ def test_a_large_deck_holds_every_kind_of_fault_and_a_small_one_no_kind_twice() 
     assert len(deal(100, 1)) == 100
     small = deal(10, 1)
     assert len(small) == len(set(small)) == 10
+
+
+def test_a_twentieth_of_the_faults_comes_alone_in_calms() -> None:
+    assert calms_of(None, 10) == []
+    assert calms_of(None, 100) == [list(MEASURED[:5])]
+    assert calms_of(None, 5_000) == [list(MEASURED)] * 4
+    assert calms_of(3, 0, ("redis killed", "worker killed")) == [["redis killed", "worker killed"], ["redis killed"]]
 
 
 def test_every_planned_event_promises_what_its_kind_can_keep() -> None:

@@ -6,14 +6,17 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from tests.chaos import measures
 from tests.chaos.arena import Scale
 from tests.chaos.faults import SHARES, Happened
-from tests.chaos.measures import Repeats, Spread
+from tests.chaos.measures import Probed, Repeats, Spread
+from tests.chaos.operating import NewPromises
 from tests.chaos.report import command_of, document, markdown, not_exercised, put_into_page, too_slow
 from tests.chaos.run import Outcome
 from tests.support.checker import Finding, Verdict
-from tests.support.checker_facts import Armed, Effect
+from tests.support.checker_facts import Armed, Effect, Promise
 from tests.support.proxy import Cut
 
 S = 1_000_000_000
@@ -29,17 +32,55 @@ def happened(kind: str, began_s: float, ended_s: float, *pids: int, calm: bool =
     return Happened(kind, round(began_s * S), round(ended_s * S), pids, calm=calm)
 
 
-def test_consumption_is_back_when_the_next_new_run_begins() -> None:
+def probed(run: str, sent_s: float, acknowledged_s: float) -> Probed:
+    """One event of the probe."""
+    return Probed(run, round(sent_s * S), round(acknowledged_s * S))
+
+
+def test_consumption_is_back_when_the_first_event_acknowledged_then_has_its_effect() -> None:
+    probes = [probed("one:1", 8, 8.1), probed("one:2", 9, 10.25), probed("one:3", 12, 12.75), probed("one:4", 13, 13.5)]
     effects = [
-        line("begin", "one:1", 1, 1, "a"),
-        line("begin", "one:1", 1, 10.5, "b", step=2),  # no new run: it was taken in before the fault
-        line("begin", "one:2", 1, 12, "c"),
-        line("begin", "one:3", 1, 13, "d"),
+        line("begin", "one:0", 1, 10.1, "z"),  # taken in before the fault: that it goes on says nothing
+        line("begin", "one:1", 1, 10.2, "y"),  # acknowledged before the fault
+        line("begin", "one:2", 1, 12, "a"),
+        line("begin", "one:2", 2, 12.2, "b"),  # once more
+        line("begin", "one:3", 1, 13, "c"),
     ]
     diary = [happened("redis killed", 9, 10), happened("redis frozen", 9, 12.5), happened("scripts flushed", 1, 1)]
-    back = measures.consumption_back(effects, diary)
+    back = measures.consumption_back(effects, diary, probes, calm=True)
     assert back == {"redis killed": Spread(1, 2, 2, 2), "redis frozen": Spread(1, 0.5, 0.5, 0.5)}
-    assert measures.consumption_back(effects, [replace(each, calm=False) for each in diary]) == {}
+    assert measures.consumption_back(effects, diary, probes, calm=False) == {}
+    stormy = [replace(each, calm=False) for each in diary]
+    assert measures.consumption_back(effects, stormy, probes, calm=False) == back
+    never = [happened("redis killed", 12.9, 13)]
+    assert measures.consumption_back(effects, never, probes, calm=True) == {}, "lost: that is for the checker to say"
+
+
+def test_news_are_read_once_and_by_whole_lines(tmp_path: Path) -> None:
+    effects = tmp_path / "effects.log"
+    effects.write_text("begin one:1 1 work\n")
+    news = measures.News(effects)
+    with effects.open("a") as lines:
+        lines.write("end one:1 1 work\nbegin one:2 1 work\nbegin one:")
+    assert news.begun() == ["one:2"]
+    with effects.open("a") as lines:
+        lines.write("3 1 work\n")
+    assert news.begun() == ["one:3"]
+    assert news.begun() == []
+
+
+def test_the_operator_reads_what_is_new_in_the_receipts(tmp_path: Path) -> None:
+    receipts = tmp_path / "receipts.jsonl"
+    news = NewPromises(lambda: [receipts, tmp_path / "none"])
+    assert news.endless() == []
+    endless = msgspec.json.encode(Promise(1, "e-1", "endless", "starts", runs=("endless:x1",)))
+    other = msgspec.json.encode(Promise(2, "e-2", "one", "starts", runs=("one:endless",)))
+    receipts.write_bytes(other + b"\n" + endless + b"\n" + endless[:20])
+    assert news.endless() == ["endless:x1"]
+    assert news.endless() == []
+    with receipts.open("ab") as lines:
+        lines.write(b"\n" + endless.replace(b"x1", b"x2") + b"\n")  # a killed producer's successor ends the torn line
+    assert news.endless() == ["endless:x2"]
 
 
 def test_a_takeover_is_measured_from_the_death_to_the_next_attempt_elsewhere() -> None:
@@ -100,6 +141,7 @@ def outcome() -> Outcome:
         version="9.1.2",
         verdict=Verdict((), Counter({"recorded steps": 90, "recorded mail": 40})),
         events=101,
+        probes=20,
         runs=60,
         kinds=Counter({"one": 101}),
         faults=Counter(dict.fromkeys(SHARES, 1)),
@@ -108,6 +150,7 @@ def outcome() -> Outcome:
         missed=Counter(),
         letters=Counter(),
         back={"redis killed": Spread(1, 0.1, 0.2, 0.3)},
+        back_in_storm={"redis killed": Spread(9, 0.2, 6, 7)},
         takeover={"a whole server killed": Spread(1, 2.0, 2.5, 3.0)},
         suspects={"one worker killed": Spread.of([]), "a whole server killed": Spread(2, 4.0, 7.5, 9.0)},
         repeats=Repeats(95, 5, 1),
@@ -164,6 +207,7 @@ def test_the_tables_stand_between_their_marks(tmp_path: Path) -> None:
     assert "\nold\n" not in written
     assert written.endswith("behind\n\n<!-- chaos redis-8.2 -->\n\nother\n\n<!-- end of chaos redis-8.2 -->\n")
     assert "| consumption back: redis killed | 0.10 | 0.20 | 0.30 | 1 |" in text
+    assert "| the same in the storm: redis killed | 0.20 | 6.00 | 7.00 | 9 |" in text
     assert "| lost | 0 |" in text
     assert command_of(outcome()) in text
 

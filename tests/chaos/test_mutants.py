@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "the last mail first",
-        (("_ingest_write", "call('RPUSH', P .. 'mailbox:' .. run.ref", "call('LPUSH', P .. 'mailbox:' .. run.ref"),),
+        (("_ingest_write", "write_list('RPUSH', P .. 'mailbox:'", "write_list('LPUSH', P .. 'mailbox:'"),),
         frozenset({"reordered", "lost", "stuck"}),
     ),
     Mutant(

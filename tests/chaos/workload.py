@@ -23,6 +23,8 @@ MAX_EVENT_BYTES = 120_000
 
 _LATE_LEDGERS = 10
 _SLOW_AT_MOST = 6
+_ANOTHER_WAY = 0.06
+"""How often a producer changes the way in which it publishes: what follows each other the same way is one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class _Plan:
     n: int = 0
     ledgers_made: int = 0
     slow_left: int = _SLOW_AT_MOST
+    by: str = "publish"
     ledgers: list[_Ledger] = field(default_factory=list["_Ledger"])
     late: list[_Ledger] = field(default_factory=list["_Ledger"])
     queue: deque[Planned] = field(default_factory=deque[Planned])
@@ -82,11 +85,17 @@ class _Plan:
     ) -> Planned:
         """An event of our app, with its promise."""
         self.n += 1
-        chosen = by or ("publish" if self.chance.random() < 0.6 else "xadd")
+        chosen = by or self.way()
         event_id = "" if chosen == "bare" else f"e-{self.n}"
         promise = Promise(self.n, event_id, kind, **promised)
         raw = msgspec.json.encode({"n": self.n, **data})
         return Planned(promise, f"chaos.{kind}", subject, raw, chosen)
+
+    def way(self) -> str:
+        """How the next event is published: mostly like the last one."""
+        if self.chance.random() < _ANOTHER_WAY:
+            self.by = "publish" if self.chance.random() < 0.6 else "xadd"
+        return self.by
 
     def pad(self) -> str:
         """Text of 10 bytes to 100 kB, mostly short."""
@@ -100,7 +109,7 @@ class _Plan:
 
     def one(self) -> None:
         """One step; a third of them without an id, as a program that knows only XADD sends them."""
-        by = self.chance.choice(("bare", "publish", "xadd"))
+        by = "bare" if self.chance.random() < 1 / 3 else self.way()
         result = 50_000 if self.chance.random() < 0.002 else self.chance.randrange(50)
         n = self.n + 1
         runs = (f"one:e-{n}",) if by != "bare" else ()

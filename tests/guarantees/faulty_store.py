@@ -34,6 +34,8 @@ class DyingStore:
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self._store, name)
+        if name == "wait_for_work" and self._crash.verb == "ingest":
+            return self._around_sleep(verb)
         return self._around(verb) if name == self._crash.verb else verb
 
     def _around(self, verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,6 +44,18 @@ class DyingStore:
                 self._count()
             answer = await verb(*args, **named)
             if self._crash.when == "after" or (self._crash.when == "moved" and _moved(answer)):
+                self._count()
+            return answer
+
+        return call
+
+    def _around_sleep(self, verb: Callable[..., Any]) -> Callable[..., Any]:
+        """A sleep may end with the answer to the ingest that was sent behind it."""
+
+        async def call(*args: Any, **named: Any) -> Any:
+            answer = await verb(*args, **named)
+            ingested = not isinstance(answer, bool)
+            if (self._crash.when == "after" and ingested) or (self._crash.when == "moved" and _moved(answer)):
                 self._count()
             return answer
 

@@ -11,6 +11,7 @@ import pytest
 from tests.guarantees.service import Service, eventually, started
 from tests.support.servers import RunningServer, free_port
 from workflow_worker.client.client import Client
+from workflow_worker.client.documents import run_failure
 from workflow_worker.model.run import RunView
 from workflow_worker.store.transitions import RunQuery
 
@@ -131,10 +132,14 @@ async def test_stuck_code_is_suspended_with_its_stack_and_its_worker_goes_on(
         assert {runs[name].status for name in beside} == {"completed"}
         assert json.loads(runs["beside-0"].result or b"") == "beside-0 True"
         for how in (*STUCK, *FORBIDDEN):
-            error = json.loads(service.cli("runs", "show", f"answer:{how}", "--json"))["error"]["message"]
+            failure = run_failure(runs[how])
+            assert failure is not None, how
+            error = failure.message
             assert runs[how].status == "suspended", how
             assert ("did not yield for 0.5 s" in error and "stuck.py" in error) or how in FORBIDDEN, error
             assert how in STUCK or (how in error and "instead: " in error), error
+        shown = json.loads(service.cli("runs", "show", "answer:spins", "--json"))["error"]["message"]
+        assert "did not yield for 0.5 s" in shown
         assert {worker["pid"] for worker in service.workers()} == pids, "no worker had to be replaced"
     told = lines_of(service, "workflow code does not yield")
     assert {line["run"] for line in told} == {f"answer:{how}" for how in STUCK}
@@ -148,7 +153,7 @@ async def test_stuck_code_is_suspended_with_its_stack_and_its_worker_goes_on(
 async def test_what_no_signal_gets_out_costs_workers_until_the_run_is_suspended(
     durable_server: RunningServer, tmp_path: Path, how: str
 ) -> None:
-    service = service_on(durable_server, tmp_path, STALL_LIMIT_MS="1500", MAX_TAKEOVERS="2", WORKER_COUNT="2")
+    service = service_on(durable_server, tmp_path, STALL_LIMIT_MS="1000", MAX_TAKEOVERS="2", WORKER_COUNT="2")
     with started(service):
         await service.ready()
         async with Client.connect(durable_server.url) as client:

@@ -44,15 +44,17 @@ def services(durable_server: RunningServer, tmp_path: Path) -> Iterator[list[Ser
     for name in ("a", "b"):
         folder = tmp_path / name
         folder.mkdir()
-        environment = {"NOTES": str(tmp_path / "notes"), "LEASE_TTL_MS": "2000", "POLL_INTERVAL_MS": "200"}
+        environment = {"NOTES": str(tmp_path / "notes"), "LEASE_TTL_MS": "1000", "POLL_INTERVAL_MS": "200"}
         made.append(Service(durable_server.url, free_port(), folder, app, environment).start())
     yield made
     for service in made:
         service.kill()
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("rounds", [3, pytest.param(12, marks=pytest.mark.chaos)])
 async def test_each_tick_starts_one_run_whoever_is_killed(
-    services: list[Service], durable_server: RunningServer, tmp_path: Path
+    services: list[Service], durable_server: RunningServer, tmp_path: Path, rounds: int
 ) -> None:
     for service in services:
         await service.ready()
@@ -62,8 +64,8 @@ async def test_each_tick_starts_one_run_whoever_is_killed(
         async def started(count: int) -> bool:
             return (await schedule.view()).started >= count
 
-        for kills in range(1, 5):
-            await eventually(lambda kills=kills: started(3 * kills), 30, f"{3 * kills} ticks")
+        for kills in range(1, rounds + 1):
+            await eventually(lambda kills=kills: started(2 * kills), 30, f"{2 * kills} ticks")
             keeper = await client.run("ww.schedule:second")
             workers = services[kills % 2].workers()
             everyone = [worker for each in services for worker in each.workers()]
@@ -73,7 +75,7 @@ async def test_each_tick_starts_one_run_whoever_is_killed(
                     os.kill(victim["pid"], signal.SIGKILL)
         services[0].kill()
         before = (await schedule.view()).started
-        await eventually(lambda: started(before + 4), 30, "ticks on the server that is left")
+        await eventually(lambda: started(before + 3), 30, "ticks on the server that is left")
         await schedule.pause()
 
         async def at_rest() -> bool:

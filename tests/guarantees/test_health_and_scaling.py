@@ -78,6 +78,8 @@ async def test_the_counts_add_up_after_mixed_events(
     await pipeline.execute()
     await client.aclose()
     await all_completed(durable_server.url, good + bad, within_s=50)
+    # The undeclared ones lie behind all others in the stream: the last run may end before they are looked at.
+    await eventually(lambda: service.metrics()["ww_events_dead_total"] >= bad + undeclared, 10, "all taken in")
     await eventually(lambda: service.health()["eventsProcessed"] >= good + bad, 5, "all counted")
     report = service.health()
     assert report["eventsProcessed"] == good + bad
@@ -192,22 +194,20 @@ def settled(runs: list[dict[str, Any]], count: int) -> list[dict[str, Any]] | No
 
 
 async def test_memory_above_the_mark_shows_before_it_hurts(tmp_path: Path) -> None:
-    server = RunningServer(server_binary("valkey-9.1"), tmp_path / "server", maxmemory="30mb")
-    client = redis.asyncio.from_url(server.url)
-    with server:
+    with RunningServer(server_binary("valkey-9.1"), tmp_path / "server", maxmemory="30mb") as server:
         service = Service(server.url, free_port(), tmp_path, environment={"MEMORY_HIGH_WATER": "70"})
         with started(service):
             await service.ready()
             assert 0 < service.metrics()["ww_store_memory_percent"] < 70
-            for number in range(23):
-                await client.set(f"ballast-{number}", b"x" * 1_000_000)
-            await eventually(lambda: service.health()["status"] == "degraded", 10, "degraded while it is full")
-            reasons = [reason for worker in service.workers() for reason in worker["reasons"]]
-            assert any("of its memory (MEMORY_HIGH_WATER)" in reason for reason in reasons), reasons
-            assert service.metrics()["ww_store_memory_percent"] > 70
-            await client.delete(*(f"ballast-{number}" for number in range(23)))
+            async with redis.asyncio.from_url(server.url) as client:
+                for number in range(23):
+                    await client.set(f"ballast-{number}", b"x" * 1_000_000)
+                await eventually(lambda: service.health()["status"] == "degraded", 10, "degraded while it is full")
+                reasons = [reason for worker in service.workers() for reason in worker["reasons"]]
+                assert any("of its memory (MEMORY_HIGH_WATER)" in reason for reason in reasons), reasons
+                assert service.metrics()["ww_store_memory_percent"] > 70
+                await client.delete(*(f"ballast-{number}" for number in range(23)))
             await eventually(lambda: service.health()["status"] == "healthy", 10, "healthy when it has room again")
             log = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
-            told = [line["event"] for line in log if line["event"].startswith("Redis")]
-            assert [words.partition(":")[0] for words in told] == ["Redis is short of memory", "Redis has memory again"]
-    await client.aclose()
+            told = [line["event"].partition(":")[0] for line in log if "memory" in line["event"]]
+            assert told == ["Redis is short of memory", "Redis has memory again"]

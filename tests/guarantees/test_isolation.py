@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import pytest
 import redis.asyncio
 
 from tests.guarantees.orders import EVENTS
+from tests.guarantees.playing import players
 from tests.guarantees.service import Service, eventually, started
+from tests.guarantees.trial import Trial
+from tests.support.proxy import FaultProxy, Weather
 from tests.support.servers import RunningServer, free_port
 
 APP = """
@@ -141,3 +146,24 @@ async def test_hostile_runs_are_parked_and_healthy_ones_complete(hostile: Servic
     assert status["exit-in-class"] == "failed"
     audit = json.loads(hostile.cli("audit", "--json"))
     assert audit["balanced"] is True, audit
+
+
+async def test_many_suspects_are_through_one_by_one_without_waiting_for_each_other(trial: Trial) -> None:
+    """Runs that lost as many workers as they may are executed alone, but what one worker cannot take is not handed
+    back again and again: sixty of them cost a few round trips each, here of 10 ms."""
+    suspects = [f"s{number}" for number in range(60)]
+    own = replace(trial, variables={**trial.variables, "MAX_TAKEOVERS": "3"})
+    await own.ask(*suspects)
+    for death in range(3):
+        async with players(own, f"dead-{death}") as (dead,):
+            assert len(await dead.ingest(100)) == len(suspects)
+            assert await dead.store.close(dead.session, died=True)
+    await own.ask("ordinary")
+    with FaultProxy(own.server.socket_path) as proxy:
+        proxy.set(Weather(delay_ms=5))
+        far = replace(own, variables={**own.variables, "REDIS_URL": proxy.url, "LEASE_TTL_MS": "5000"})
+        began = time.monotonic()
+        async with far.working("healer", CONCURRENCY_LIMIT="40", BATCH_SIZE="40"):
+            await own.completed(*suspects, "ordinary", within_s=30)
+            assert time.monotonic() - began < 8, "thirty-nine of forty went back, each time"
+    assert len(own.lines()) == len(suspects) + 1

@@ -59,7 +59,7 @@ async def test_every_order_completes_though_workers_are_killed(
     durable_server: RunningServer, make_service: Callable[..., Service]
 ) -> None:
     service = make_service(LEASE_TTL_MS="3000")
-    await orders_under_kills(service, durable_server.url, count=2_000, rate=400, every_s=0.7, least_kills=4)
+    await orders_under_kills(service, durable_server.url, count=1_500, rate=400, every_s=0.6, least_kills=4)
 
 
 @pytest.mark.chaos
@@ -74,9 +74,9 @@ async def test_every_order_completes_at_400_a_second_with_a_kill_each_second(
 
 
 async def test_a_zombie_is_refused(durable_server: RunningServer, make_service: Callable[..., Service]) -> None:
-    service = make_service(LEASE_TTL_MS="1000", ORDERS_STEP_MS="300", STALL_LIMIT_MS="60000")
+    service = make_service(LEASE_TTL_MS="1000", ORDERS_STEP_MS="200", STALL_LIMIT_MS="60000")
     await service.ready()
-    orders = await place_orders(durable_server.url, 40, per_second=400)
+    orders = await place_orders(durable_server.url, 20, per_second=400)
     victim = await eventually(
         lambda: next((worker for worker in service.workers() if worker["held"] > 0), None), 5, "a worker with runs"
     )

@@ -15,9 +15,9 @@ from tests.support.servers import RunningServer, free_port, server_binary
 async def test_consumption_resumes_after_redis_was_killed(
     durable_server: RunningServer, make_service: Callable[..., Service]
 ) -> None:
-    service = make_service(LEASE_TTL_MS="3000")
+    service = make_service(LEASE_TTL_MS="2000")
     await service.ready()
-    placing = asyncio.create_task(place_orders(durable_server.url, 1_200, per_second=200))
+    placing = asyncio.create_task(place_orders(durable_server.url, 800, per_second=200))
     await eventually(lambda: service.health()["eventsProcessed"] > 100, 10, "work under way")
     durable_server.kill()
     await eventually(lambda: service.get("/api/health/worker")[0] == 503, 15, "503 while Redis is away")
@@ -38,10 +38,10 @@ async def test_a_service_started_without_redis_says_so_and_works_when_it_comes(t
     server.stop()
     folder = tmp_path / "work"
     folder.mkdir()
-    service = Service(url, free_port(), folder)
+    service = Service(url, free_port(), folder, environment={"LEASE_TTL_MS": "2000"})
     with started(service):
         await eventually(lambda: service.get("/api/health/worker")[0] == 503, 15, "503 without Redis")
-        await eventually(lambda: service.log.read_text().count("does not answer") >= 2, 15, "a line every 5 s")
+        await eventually(lambda: "does not answer" in service.log.read_text(), 15, "a line that says so")
         server.start()
         try:
             await service.ready(10)

@@ -248,3 +248,8 @@ def service_of(trial: Trial, folder: Path, **variables: str) -> Service:
         **variables,
     }
     return Service(trial.server.url, free_port(), folder, folder / "jobs_app.py", environment)
+
+
+def nothing_pending() -> dict[str, Any]:
+    """The summary of XPENDING for a group in which nothing is."""
+    return {"pending": 0, "min": None, "max": None, "consumers": []}
