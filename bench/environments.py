@@ -53,6 +53,8 @@ def _run(arguments: list[str]) -> None:
         subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=_INSTALL_WITHIN_S)
     except subprocess.CalledProcessError as error:
         said = str(error.stderr or error.stdout).strip().splitlines()
-        raise NotInstalled(said[-1] if said else str(error)) from error
+        # pip of Python 3.13 points at the place with lines of their own behind its message.
+        message = next((line for line in said if line.startswith("ERROR")), said[-1] if said else str(error))
+        raise NotInstalled(message) from error
     except (subprocess.TimeoutExpired, OSError) as error:
         raise NotInstalled(str(error)) from error

@@ -23,11 +23,11 @@ _WITHIN_S = 120.0
 class Sizes:
     """How much of each workload."""
 
-    noop: int = 20_000
+    noop: int = 60_000
     callers: int = 10_000
     latency: int = 500
     starts: int = 3
-    workflows: int = 2_000
+    workflows: int = 10_000
     finish: int = 200
     engine: int = 500
     waiting: int = 2_000
