@@ -167,3 +167,36 @@ async def test_many_suspects_are_through_one_by_one_without_waiting_for_each_oth
             await own.completed(*suspects, "ordinary", within_s=30)
             assert time.monotonic() - began < 8, "thirty-nine of forty went back, each time"
     assert len(own.lines()) == len(suspects) + 1
+
+
+async def test_new_events_do_not_wait_until_all_suspects_are_through(trial: Trial) -> None:
+    """Twelve suspects of 0.4 s each are alone for five seconds in all; a new event waits for two of them or three."""
+    suspects = [f"s{number}" for number in range(12)]
+    own = replace(trial, variables={**trial.variables, "MAX_TAKEOVERS": "3"})
+    await own.ask(*suspects, steps=["nap:400"])
+    for death in range(3):
+        async with players(own, f"dead-{death}") as (dead,):
+            assert len(await dead.ingest(100)) == len(suspects)
+            assert await dead.store.close(dead.session, died=True)
+    async with own.working("healer", CONCURRENCY_LIMIT="40", BATCH_SIZE="40"):
+        for number in range(2):
+            await own.ask(f"fresh-{number}")
+            await own.completed(f"fresh-{number}", within_s=4)
+            assert len(own.lines(phase="end")) < len(suspects), "not all are through"
+        await own.completed(*suspects, within_s=30)
+    assert len(own.lines()) == len(suspects) + 2, "each was executed once"
+
+
+async def test_a_suspect_begins_beside_what_has_been_executed_for_long(trial: Trial) -> None:
+    own = replace(trial, variables={**trial.variables, "MAX_TAKEOVERS": "1"})
+    await own.ask("suspect")
+    async with players(own, "dead") as (dead,):
+        assert len(await dead.ingest(100)) == 1
+        async with own.working("busy"):
+            await own.ask("long", steps=["hold"])
+            await eventually(lambda: own.lines("long"), 5, "the long action has begun")
+            assert await dead.store.close(dead.session, died=True)
+            await own.completed("suspect", within_s=5)
+            assert not own.lines("long", phase="end")
+            own.allow()
+            await own.completed("long")

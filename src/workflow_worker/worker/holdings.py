@@ -26,6 +26,7 @@ from workflow_worker.worker.attempt import Attempt, Ended
 from workflow_worker.worker.cache import Cache
 from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.executor import RunExecutor
+from workflow_worker.worker.isolation import ALONE_S, NOT_BEFORE_MS, Isolation
 from workflow_worker.worker.limits import WorkerLimits
 from workflow_worker.worker.planning import WORTH_A_CALL, Load
 from workflow_worker.worker.progress import Progress
@@ -35,11 +36,6 @@ from workflow_worker.worker.reporting import Reporting
 _UNKNOWN_CODE_DELAY_MS = 1_000
 _BROKEN_RUN_DELAY_MS = 5_000
 _BROKEN_AT_MOST = 3
-ALONE_S = 2.0
-"""How long a suspect executes alone: what kills its worker does so soon, or others cannot be kept waiting for it."""
-_SUSPECT_DELAY_MS = 3_000
-_WARY_FOR = 5
-"""Ingests of one run each after a suspect was met: a server that died leaves as many as it held, side by side."""
 _BROKEN_RUNS_NOTED = 1_000
 
 Ts = TypeVarTuple("Ts")
@@ -87,12 +83,9 @@ class Holdings:
         self._busy = 0
         self._broken: dict[RunRef, int] = {}
         self._handing_back = False
-        self.suspect: RunRef | None = None
-        """The run that is executed alone; there is no room for others meanwhile."""
-        self._wary = 0
-        """So many ingests from now on bring one run each: the last suspect was met not long ago."""
-        self._others_first = False
-        """A suspect was executed alone last: if others wait, it is their turn."""
+        self._isolation = Isolation(limits.max_takeovers, environment.monotonic)
+        self._suspect: tuple[LeasedRun, float] | None = None
+        """The suspect, while it waits for being alone; the others that wait for a slot come behind it."""
         self.graveyard = Graveyard()
         self.cache = Cache(limits.cached_runs)
         self.performer: Performer | None = None
@@ -142,9 +135,10 @@ class Holdings:
 
     def load(self, backlog: bool = False) -> Load:
         """What the intake must know to plan; `backlog` is what it knows itself."""
-        executing, leased = len(self._executing), len(self._waiting)
+        executing, leased = len(self._executing), len(self._waiting) + (self._suspect is not None)
         recording = len(self._held) - executing - leased
-        return Load(executing, leased, recording, backlog, alone=self.suspect is not None, wary=self._wary > 0)
+        isolation = self._isolation
+        return Load(executing, leased, recording, backlog, isolation.suspect is not None, isolation.wary)
 
     @property
     def waiting_since(self) -> float:
@@ -154,7 +148,10 @@ class Holdings:
     def accept(self, runs: tuple[LeasedRun, ...]) -> None:
         """Runs that an ingest leased for us."""
         now = self._environment.monotonic()
-        for leased in self._isolated(runs):
+        admission = self._isolation.admit(runs)
+        for leased, delay_ms in admission.back:
+            self._hand_back(leased.ref, leased.token, delay_ms)
+        for leased in admission.kept:
             older = self._held.pop(leased.ref, None)
             if older is not None:
                 self._forget(older)
@@ -164,7 +161,11 @@ class Holdings:
                 executor = RunExecutor(self, leased, now)
             self._held[leased.ref] = executor
             executor.token = leased.token
-            self._waiting.append((leased, now))
+            if leased.ref == self._isolation.suspect:
+                self._suspect = leased, now
+                self._call_later(ALONE_S, self.start_waiting)
+            else:
+                self._waiting.append((leased, now))
             if leased.strikes or self.limits.detail:
                 self.reporting.leased(leased)
         if self.draining:
@@ -175,36 +176,6 @@ class Holdings:
             self._loop.call_soon(self._loop.call_soon, self.start_waiting)
         else:
             self.start_waiting()
-
-    def _isolated(self, runs: tuple[LeasedRun, ...]) -> tuple[LeasedRun, ...]:
-        """A run that is suspended if one more holder dies must not be so for another's fault: it is executed alone
-        until it has made a record or `ALONE_S` have passed, and the others go to somebody else.
-
-        Before that deaths are nobody's in particular: every run that the worker held has a strike for each. Where an
-        ingest brings both, suspects and others take turns: a server that died with many leaves many suspects.
-        """
-        suspects = [leased for leased in runs if leased.strikes >= max(1, self.limits.max_takeovers)]
-        if not suspects:
-            self._wary = max(0, self._wary - 1) if runs else 0
-            return runs
-        self._wary = _WARY_FOR
-        chosen = suspects[:1]
-        if self._others_first and len(suspects) < len(runs):
-            chosen = [leased for leased in runs if leased not in suspects]
-        else:
-            self.suspect = suspects[0].ref
-        self._others_first = chosen == suspects[:1]
-        for leased in runs:
-            if leased not in chosen:
-                self._to_hand_back.append((leased.ref, leased.token, 0))
-                self._handing_back = True
-                self.errand_wanted.set()
-        return tuple(chosen)
-
-    def _cleared(self, ref: RunRef) -> None:
-        if ref == self.suspect:
-            self.suspect = None
-            self.changed.set()
 
     def start_waiting(self) -> None:
         """Give free slots to leased runs, in the order in which they came."""
@@ -220,27 +191,56 @@ class Holdings:
     def _count(self) -> None:
         """Show what is held; once for a batch, because the vital signs are memory that processes share."""
         executing, held = len(self._executing), len(self._held)
-        busy = executing + len(self._waiting)
+        busy = executing + len(self._waiting) + (self._suspect is not None)
         if busy < self._busy or held < self._signs.held:
             self.changed.set()
         self._busy = busy
         self._signs.executing, self._signs.held = executing, held
         self.reporting.show_counts()
-        if not self._executing and not self._waiting:
+        if not busy:
             self.on_idle()
 
     def _fill_slots(self) -> None:
+        if self._suspect is not None:
+            self._start_alone(*self._suspect)
         while self._waiting and len(self._executing) < self.limits.concurrency_limit and not self.draining:
-            if self._waiting[0][0].ref == self.suspect and (self._executing or self._handing_back):
-                return  # not before the others are safe: a death now would be held against them
+            if self._isolation.suspect is not None:
+                return
             leased, since = self._waiting.popleft()
             executor = self._held.get(leased.ref)
             if executor is None or executor.token != leased.token:
                 continue
             self._executing.add(executor)
-            if leased.ref == self.suspect:
-                self._call_later(ALONE_S, self._cleared, leased.ref)
             self._start(executor, leased, since)
+
+    def _start_alone(self, leased: LeasedRun, since: float) -> None:
+        """Start the suspect, but not before the others are safe: a death now would be held against them."""
+        executing = len(self._executing)
+        if self.draining or executing >= self.limits.concurrency_limit or self._to_hand_back or self._handing_back:
+            return
+        if not self._isolation.may_begin(in_company=executing > 0):
+            return
+        self._suspect = None
+        executor = self._held[leased.ref]
+        self._executing.add(executor)
+        self._isolation.begin()
+        self._call_later(ALONE_S, self._alone_long_enough, leased.ref)
+        self._start(executor, leased, since)
+
+    def _alone_long_enough(self, ref: RunRef) -> None:
+        if self._isolation.alone_long_enough(ref):
+            self._others_again()
+
+    def _cleared(self, ref: RunRef) -> None:
+        """The run has made a record, or is here no more."""
+        if self._suspect is not None and self._suspect[0].ref == ref and ref not in self._held:
+            self._suspect = None
+        if self._isolation.recorded(ref):
+            self._others_again()
+
+    def _others_again(self) -> None:
+        self.changed.set()
+        self.start_waiting()
 
     def _start(self, executor: RunExecutor, leased: LeasedRun, since: float) -> None:
         if executor.cacheable:
@@ -284,8 +284,9 @@ class Holdings:
             leased, _ = self._waiting.popleft()
             executor = self._held.get(leased.ref)
             if executor is not None and executor.token == leased.token:
-                # A suspect found others at work here, perhaps for long: it does not come back before some are done.
-                self.give_back(executor, _SUSPECT_DELAY_MS if leased.ref == self.suspect else 0)
+                self.give_back(executor)
+        if self._suspect is not None and (self.draining or self._suspect[1] < limit - ALONE_S):
+            self.give_back(self._held[self._suspect[0].ref], 0 if self.draining else NOT_BEFORE_MS)
 
     # ---------------------------------------------------------------------------------------------- committer's side
 
@@ -357,6 +358,7 @@ class Holdings:
     def drop_all(self, reason: str) -> None:
         """The session is gone: nothing that we hold is ours any more."""
         self._waiting.clear()
+        self._suspect = None
         for executor in list(self._held.values()):
             self.lose(executor, reason)
         self._to_load.clear()
@@ -383,6 +385,7 @@ class Holdings:
         Not the attempts alone: a run without attempts would seem to wait, and be released without its actions.
         """
         self._waiting.clear()
+        self._suspect = None
         self._to_load.clear()
         for executor in list(self._held.values()):
             self._remove(executor)
@@ -429,7 +432,7 @@ class Holdings:
 
     def recorded(self, executor: RunExecutor, progress: Progress, failed: bool) -> None:
         """A commit was accepted: count its events."""
-        if progress.records and self.suspect is not None:
+        if progress.records and self._isolation.watches:
             self._cleared(executor.ref)
         self.reporting.recorded(executor.ref, progress, failed)
 
@@ -487,9 +490,12 @@ class Holdings:
 
     def give_back(self, executor: RunExecutor, delay_ms: int = 0) -> None:
         """Hand the run back to ``ready``, uncounted; its memory is dropped, since it may be ahead of the store."""
-        self._to_hand_back.append((executor.ref, executor.token, delay_ms))
+        self._hand_back(executor.ref, executor.token, delay_ms)
         self._remove(executor)
         self._close(executor)
+
+    def _hand_back(self, ref: RunRef, token: int, delay_ms: int) -> None:
+        self._to_hand_back.append((ref, token, delay_ms))
         self.errand_wanted.set()
 
     def lose(self, executor: RunExecutor, word: str) -> None:
@@ -508,7 +514,7 @@ class Holdings:
     def _remove(self, executor: RunExecutor) -> None:
         if self._held.get(executor.ref) is executor:
             del self._held[executor.ref]
-            if self.suspect is not None:
+            if self._isolation.watches:
                 self._cleared(executor.ref)
         self._forget(executor)
         self.start_waiting()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from workflow_worker import App
 from workflow_worker.model.run import RunStatus
 from workflow_worker.testing import TestEnv
-from workflow_worker.worker.holdings import ALONE_S
+from workflow_worker.worker.isolation import ALONE_S
 
 app = App("suspects")
 
