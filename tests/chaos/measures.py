@@ -14,6 +14,7 @@ from tests.chaos.faults import REDIS_FAULTS, Happened
 from tests.support.checker_facts import Armed, Effect, Seen
 
 _S = 1_000_000_000
+_NEVER = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,11 @@ def consumption_back(
     effects: Sequence[Effect], happened: Sequence[Happened], probed: Sequence[Probed], *, calm: bool
 ) -> dict[str, Spread]:
     """After each fault that had Redis down: seconds from the moment when the server answered its operator again until
-    the first event that was acknowledged from then on had its effect.
+    consumption was seen to be back.
+
+    In a calm that is when the first event that was acknowledged from then on had its effect. In a storm that event may
+    fall to a worker that the next fault kills, and be taken over later: there it is the effect of any event that was
+    acknowledged from then on, and where another such fault was still going on, "then" is the end of that one.
 
     Args:
         effects: What the actions did.
@@ -80,13 +85,21 @@ def consumption_back(
         if effect.word == "begin":
             began.setdefault(effect.run, effect.at)
     acknowledged = [probe.acknowledged for probe in probed]
+    effective = [began.get(probe.run, _NEVER) for probe in probed]
+    if not calm:
+        effective = list(itertools.accumulate(reversed(effective), min))[::-1]
+    down = sorted((each.began, each.ended) for each in happened if each.kind in REDIS_FAULTS)
     found = defaultdict[str, list[float]](list)
     for fault in happened:
         if fault.calm is not calm or fault.kind not in REDIS_FAULTS:
             continue
-        place = bisect.bisect_right(acknowledged, fault.ended)
-        if place < len(probed) and probed[place].run in began:
-            found[fault.kind].append(max(0, began[probed[place].run] - fault.ended) / _S)
+        ended = fault.ended
+        for other_began, other_ended in down if not calm else ():
+            if other_began <= ended:
+                ended = max(ended, other_ended)
+        place = bisect.bisect_right(acknowledged, ended)
+        if place < len(probed) and effective[place] != _NEVER:
+            found[fault.kind].append(max(0, effective[place] - ended) / _S)
     return {kind: Spread.of(values) for kind, values in sorted(found.items())}
 
 

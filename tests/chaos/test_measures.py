@@ -50,10 +50,24 @@ def test_consumption_is_back_when_the_first_event_acknowledged_then_has_its_effe
     back = measures.consumption_back(effects, diary, probes, calm=True)
     assert back == {"redis killed": Spread(1, 2, 2, 2), "redis frozen": Spread(1, 0.5, 0.5, 0.5)}
     assert measures.consumption_back(effects, diary, probes, calm=False) == {}
-    stormy = [replace(each, calm=False) for each in diary]
-    assert measures.consumption_back(effects, stormy, probes, calm=False) == back
     never = [happened("redis killed", 12.9, 13)]
     assert measures.consumption_back(effects, never, probes, calm=True) == {}, "lost: that is for the checker to say"
+
+
+def test_in_a_storm_any_event_acknowledged_since_redis_was_last_back_shows_that_consumption_is_back() -> None:
+    probes = [probed("one:1", 9, 10.25), probed("one:2", 10.5, 10.75), probed("one:3", 13, 13.25)]
+    effects = [
+        line("begin", "one:2", 1, 11, "a"),
+        line("begin", "one:3", 1, 13.5, "b"),
+        line("begin", "one:1", 1, 20, "c"),  # its holder died meanwhile
+    ]
+    alone = [replace(happened("redis killed", 9, 10), calm=False)]
+    assert measures.consumption_back(effects, alone, probes, calm=False) == {"redis killed": Spread(1, 1, 1, 1)}
+    frozen_too = [*alone, replace(happened("redis frozen", 9.5, 13), calm=False)]
+    back = measures.consumption_back(effects, frozen_too, probes, calm=False)
+    assert back == {"redis killed": Spread(1, 0.5, 0.5, 0.5), "redis frozen": Spread(1, 0.5, 0.5, 0.5)}
+    later = [*alone, replace(happened("redis frozen", 10.1, 10.2), calm=False)]
+    assert measures.consumption_back(effects, later, probes, calm=False)["redis killed"] == Spread(1, 1, 1, 1)
 
 
 def test_news_are_read_once_and_by_whole_lines(tmp_path: Path) -> None:
