@@ -46,7 +46,7 @@ class Committer:
 
     async def run(self) -> None:
         """Commit until cancelled; an unanswered batch is repeated unchanged."""
-        wanted = self._holdings.commits_piled if self._further else self._holdings.commit_wanted
+        wanted = self._holdings.commits.piled if self._further else self._holdings.commits.wanted
         while True:
             await wanted.wait()
             if self._further:
@@ -55,7 +55,7 @@ class Committer:
 
     async def turn(self) -> tuple[RunRef, ...]:
         """Commit once what is ready now; which runs that were."""
-        executors = self._holdings.take_commits(COMMIT_AT_ONCE)
+        executors = self._holdings.commits.take(COMMIT_AT_ONCE)
         if not executors:
             return ()
         with self._patience.turn(COMMITTER):
@@ -83,7 +83,7 @@ class Committer:
             # The slots of the runs that this commit lets go are free; those that take them may be ready to commit at
             # once. With few slots and short runs that makes calls for many runs out of calls for five.
             holdings.start_waiting()
-            executors = holdings.take_commits(COMMIT_AT_ONCE - len(batch))
+            executors = holdings.commits.take(COMMIT_AT_ONCE - len(batch))
         return taken, batch
 
     async def _commit(self, batch: list[tuple[RunExecutor, Commit]]) -> None:

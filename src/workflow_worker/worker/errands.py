@@ -27,25 +27,26 @@ class Errands:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        holdings = self._holdings
+        wanted = self._holdings.errands.wanted
         while True:
-            await holdings.errand_wanted.wait()
-            holdings.errand_wanted.clear()
+            await wanted.wait()
+            wanted.clear()
             await self.turn()
-            holdings.changed.set()
+            self._holdings.changed.set()
 
     async def turn(self) -> bool:
         """Do what there is to do now; whether there was something."""
-        holdings, busy = self._holdings, False
-        while loads := holdings.take_loads(_AT_ONCE):
+        queue, busy = self._holdings.errands, False
+        while loads := queue.take_loads(_AT_ONCE):
             busy = True
             with self._patience.turn(ERRANDS):
                 await asyncio.gather(*(self._load(executor) for executor in loads))
-        if hand_backs := holdings.take_hand_backs():
+        if hand_backs := queue.take_hand_backs():
             busy = True
             with self._patience.turn(ERRANDS):
                 await asyncio.gather(*(self._hand_back(*each) for each in hand_backs))
-        holdings.handed_back()
+        queue.handed_back()
+        self._holdings.start_waiting()  # a suspect waits until the others are safe
         return busy
 
     async def _load(self, executor: RunExecutor) -> None:

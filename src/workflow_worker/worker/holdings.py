@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from typing import TypeVar, TypeVarTuple
 
 from workflow_worker.app.attempt import AttemptLog
@@ -28,8 +27,9 @@ from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.isolation import ALONE_S, NOT_BEFORE_MS, Isolation
 from workflow_worker.worker.limits import WorkerLimits
-from workflow_worker.worker.planning import WORTH_A_CALL, Load
+from workflow_worker.worker.planning import Load
 from workflow_worker.worker.progress import Progress
+from workflow_worker.worker.queues import CommitQueue, ErrandQueue
 from workflow_worker.worker.recovering import as_seen
 from workflow_worker.worker.reporting import Reporting
 
@@ -75,14 +75,13 @@ class Holdings:
         self._held: dict[RunRef, RunExecutor] = {}
         self._waiting: deque[tuple[LeasedRun, float]] = deque()
         self._executing: set[RunExecutor] = set()
-        self._to_commit: dict[RunExecutor, None] = {}
-        self._to_load: deque[RunExecutor] = deque()
-        self._to_hand_back: deque[tuple[RunRef, int, int]] = deque()
+        self.commits = CommitQueue(limits.concurrency_limit, self._waiting)
+        self.errands = ErrandQueue()
+        self.ask_commit = self.commits.ask
         self._commits = 0
         self._filling = False
         self._busy = 0
         self._broken: dict[RunRef, int] = {}
-        self._handing_back = False
         self._isolation = Isolation(limits.max_takeovers, environment.monotonic)
         self._suspect: tuple[LeasedRun, float] | None = None
         """The suspect, while it waits for being alone; the others that wait for a slot come behind it."""
@@ -93,10 +92,6 @@ class Holdings:
         """Set whenever there may be room, or less to wait for before the worker can end; who waits on it clears it."""
         self.interrupt = asyncio.Event()
         """Set while the intake must not take more: the worker drains, or its session is gone."""
-        self.commit_wanted = asyncio.Event()
-        self.commits_piled = asyncio.Event()
-        """Set while a commit is worth its price though others are under way."""
-        self.errand_wanted = asyncio.Event()
         self.on_wake: Callable[[int], None] = lambda due_ms: None
         self.on_idle: Callable[[], None] = lambda: None
         """Called when nothing executes and nothing waits for a slot."""
@@ -150,7 +145,7 @@ class Holdings:
         now = self._environment.monotonic()
         admission = self._isolation.admit(runs)
         for leased, delay_ms in admission.back:
-            self._hand_back(leased.ref, leased.token, delay_ms)
+            self.errands.hand_back(leased.ref, leased.token, delay_ms)
         for leased in admission.kept:
             older = self._held.pop(leased.ref, None)
             if older is not None:
@@ -216,7 +211,7 @@ class Holdings:
     def _start_alone(self, leased: LeasedRun, since: float) -> None:
         """Start the suspect, but not before the others are safe: a death now would be held against them."""
         executing = len(self._executing)
-        if self.draining or executing >= self.limits.concurrency_limit or self._to_hand_back or self._handing_back:
+        if self.draining or executing >= self.limits.concurrency_limit or self.errands.handing_back:
             return
         if not self._isolation.may_begin(in_company=executing > 0):
             return
@@ -247,8 +242,7 @@ class Holdings:
             self.guard(RunExecutor.resume, executor, leased, since)
             return
         if leased.cid != NO_COMMIT or leased.start is None:
-            self._to_load.append(executor)
-            self.errand_wanted.set()
+            self.errands.load(executor)
             return
         definition = self._definition_of(executor)
         if definition is None:
@@ -290,17 +284,6 @@ class Holdings:
 
     # ---------------------------------------------------------------------------------------------- committer's side
 
-    def take_commits(self, most: int) -> list[RunExecutor]:
-        """Runs that want to commit, at most `most`."""
-        chosen = list(islice(self._to_commit, most))
-        for executor in chosen:
-            del self._to_commit[executor]
-        if not self._to_commit:
-            self.commit_wanted.clear()
-        if not self._piled(len(self._to_commit)):
-            self.commits_piled.clear()
-        return chosen
-
     def recording(self, executor: RunExecutor) -> None:
         """The commit under way is to be the run's last for now: its slot is free; `start_waiting` fills it."""
         self._executing.discard(executor)
@@ -314,24 +297,6 @@ class Holdings:
     def holds(self, executor: RunExecutor) -> bool:
         """Whether this lease of the run is still ours."""
         return self._held.get(executor.ref) is executor
-
-    # ------------------------------------------------------------------------------------------------- errands (loads)
-
-    def take_loads(self, most: int) -> list[RunExecutor]:
-        """Runs whose history must be read."""
-        return [self._to_load.popleft() for _ in range(min(most, len(self._to_load)))]
-
-    def take_hand_backs(self) -> list[tuple[RunRef, int, int]]:
-        """Pairs to hand back, with the delay in ms."""
-        taken = list(self._to_hand_back)
-        self._to_hand_back.clear()
-        self._handing_back = bool(taken)
-        return taken
-
-    def handed_back(self) -> None:
-        """All that `take_hand_backs` gave is with the store."""
-        self._handing_back = bool(self._to_hand_back)
-        self.start_waiting()
 
     # ----------------------------------------------------------------------------------------------- session's side
 
@@ -361,8 +326,7 @@ class Holdings:
         self._suspect = None
         for executor in list(self._held.values()):
             self.lose(executor, reason)
-        self._to_load.clear()
-        self._to_hand_back.clear()
+        self.errands.clear()
         self.interrupt.set()
 
     def forget_runs(self) -> None:
@@ -386,7 +350,7 @@ class Holdings:
         """
         self._waiting.clear()
         self._suspect = None
-        self._to_load.clear()
+        self.errands.forget_loads()
         for executor in list(self._held.values()):
             self._remove(executor)
             executor.close()
@@ -394,7 +358,7 @@ class Holdings:
     @property
     def empty(self) -> bool:
         """Whether nothing is held and nothing is left to say."""
-        return not self._held and not self._to_hand_back
+        return not self._held and self.errands.empty
 
     # -------------------------------------------------------------------------------------------------------- the Host
 
@@ -411,19 +375,6 @@ class Holdings:
         """Begin one attempt."""
         assert self.performer is not None
         return self.performer.perform(executor, start)
-
-    def ask_commit(self, executor: RunExecutor) -> None:
-        """Take the run into the next group commit."""
-        self._to_commit[executor] = None
-        wanting = len(self._to_commit)
-        if wanting == 1:
-            self.commit_wanted.set()  # for the others it is set already
-        if self._piled(wanting):
-            self.commits_piled.set()
-
-    def _piled(self, wanting: int) -> bool:
-        """Whether many want to commit, or all slots are taken by those who do while others wait for one."""
-        return wanting >= WORTH_A_CALL or (wanting >= self.limits.concurrency_limit and len(self._waiting) > 0)
 
     def call_at(self, due_ms: int, executor: RunExecutor) -> Alarm:
         """Settle the run when `due_ms` has come."""
@@ -490,13 +441,9 @@ class Holdings:
 
     def give_back(self, executor: RunExecutor, delay_ms: int = 0) -> None:
         """Hand the run back to ``ready``, uncounted; its memory is dropped, since it may be ahead of the store."""
-        self._hand_back(executor.ref, executor.token, delay_ms)
+        self.errands.hand_back(executor.ref, executor.token, delay_ms)
         self._remove(executor)
         self._close(executor)
-
-    def _hand_back(self, ref: RunRef, token: int, delay_ms: int) -> None:
-        self._to_hand_back.append((ref, token, delay_ms))
-        self.errand_wanted.set()
 
     def lose(self, executor: RunExecutor, word: str) -> None:
         """The run is another's now."""
@@ -521,4 +468,4 @@ class Holdings:
 
     def _forget(self, executor: RunExecutor) -> None:
         self._executing.discard(executor)
-        self._to_commit.pop(executor, None)
+        self.commits.discard(executor)
