@@ -26,8 +26,8 @@ PYTEST := $(BIN)/python -m pytest
 SRC := src tests examples bench
 
 .PHONY: test
-test: setup ## Run all tests (embedded servers, no root, about 6 minutes on 2 cores)
-	$(PYTEST) -n 2
+test: setup ## Run all tests (embedded servers, no root, about 5 minutes on 2 cores)
+	$(PYTEST) -n 3
 
 .PHONY: chaos
 chaos: setup ## Run the long tests under injected faults
