@@ -9,18 +9,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.chart import chart
-from bench.contestants import ONCE, Contestant
+from bench.contestants import ONCE, Contestant, Workload
 from bench.environments import NotInstalled, prepared
 from bench.machine import this_machine
 from bench.ours.contestants import ours
 from bench.peers.registry import PEERS
-from bench.processes import Broken
 from bench.report import document, terminal
 from bench.results import Line, Results
 from bench.scenarios import measure
@@ -60,8 +59,11 @@ def main() -> int:
             for contestant in contestants:
                 _say(f"{repetition + 1}/{options.repeat} {contestant.name} …")
                 line = next(line for line in lines if line.name == contestant.name)
-                _measure_once(bench, contestant, line, first=repetition == 0)
-    results.took_s = time.monotonic() - begun
+                _measure_once(bench, contestant, line, () if repetition == 0 else ONCE)
+            # Saved each time: `--render` makes the document of a run that was interrupted later.
+            results.repetitions, results.took_s = repetition + 1, time.monotonic() - begun
+            saved = results.save()
+            _say(f"{repetition + 1}/{options.repeat} saved after {results.took_s:.0f} s: {saved}")
     print(terminal(results))
     print(f"\n{results.save()}")
     if options.write_docs:
@@ -126,14 +128,20 @@ def _line(contestant: Contestant) -> Line:
     return Line(contestant.name, contestant.title, contestant.settings, contestant.lacks, contestant.note)
 
 
-def _measure_once(bench: Bench, contestant: Contestant, line: Line, first: bool) -> None:
+def _measure_once(bench: Bench, contestant: Contestant, line: Line, leave_out: Collection[Workload]) -> None:
+    # What broke once is not tried again: it may cost its whole time limit.
+    left = {workload for workload in contestant.workloads - set(leave_out) if workload.name not in line.broken}
+    if not left:
+        return
     bench.clear()
     bare = yardstick(bench.server.url, bench.sizes.noop)
-    try:
-        line.runs.append({"yardstick": bare, **measure(bench, contestant, () if first else ONCE)})
-    except Broken as error:
-        line.trouble = str(error)
-        _say(f"{contestant.name}: {error}")
+    found, broken = measure(bench, contestant, contestant.workloads - left)
+    line.broken += [workload.name for workload in broken]
+    line.trouble = "; ".join(
+        filter(None, [line.trouble, *(f"{workload.name.lower()}: {why}" for workload, why in broken.items())])
+    )
+    if found:
+        line.runs.append({"yardstick": bare, **found})
 
 
 def _say(text: str) -> None:

@@ -44,6 +44,7 @@ class Contestant:
         environment: Variables for program and workers.
         completed: Reads from the server how many of a workload are durably done; None: the ticks tell.
         id_bytes: Reads from the server what one remembered event id takes.
+        noop_share: What share of the no-op events it gets, so that a slow one is measured for seconds, not minutes.
     """
 
     name: str
@@ -57,3 +58,4 @@ class Contestant:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     completed: Callable[[Server, Workload], int] | None = None
     id_bytes: Callable[[Server], float] | None = None
+    noop_share: float = 1.0

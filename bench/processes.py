@@ -38,15 +38,27 @@ def run_program(arguments: Sequence[str], environment: Mapping[str, str], within
         Broken: It failed, took too long, or printed no object.
     """
     what = " ".join(arguments[-3:])
+    process = subprocess.Popen(
+        arguments,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            arguments, env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=within_s
-        )
+        output, errors = process.communicate(timeout=within_s)
     except subprocess.TimeoutExpired as error:
         raise Broken(f"{what} took longer than {within_s:.0f} s") from error
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        raise Broken(f"{what} ended with {done.returncode}: {(done.stderr or done.stdout)[-2000:]}")
+    finally:
+        # With the servers that an engine's program started: they must not burden the next contestant.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(5)
+    lines = output.strip().splitlines()
+    if process.returncode or not lines:
+        raise Broken(f"{what} ended with {process.returncode}: {(errors or output)[-2000:]}")
     return cast("dict[str, Any]", json.loads(lines[-1]))
 
 

@@ -119,7 +119,8 @@ def _workloads(results: Results) -> str:
     sizes = results.sizes
     return f"""\
 - *Yardstick*: `XREADGROUP COUNT 10` + `XACK` of {sizes["noop"]:,} entries, redis-py asyncio with hiredis on uvloop.
-- *No-op*: {sizes["noop"]:,} events of about 64 bytes queued first, then one (two) worker processes started; rate from
+- *No-op*: {sizes["noop"]:,} events of about 64 bytes (a third of that for all peers but BullMQ on Node)
+  queued first, then one (two) worker processes started; rate from
   the first to the last completion. Server CPU, commands (those that scripts call included), round trips (reads from
   sockets), worker CPU and memory are taken from the run with one process; queued bytes before it. *Cores busy* is the
   processor time of workers and server for an event, times the rate.

@@ -28,6 +28,8 @@ class Line:
     runs: list[Measured] = field(default_factory=list[Measured])
     trouble: str = ""
     """Why it was not run, or not to the end."""
+    broken: list[str] = field(default_factory=list[str])
+    """Names of the workloads that it did not get through; not tried again."""
 
     @property
     def medians(self) -> Measured:

@@ -6,9 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Collection
 
+import psutil
+
 from bench.contestants import Contestant, Workload
 from bench.figures import Measured, percentile
 from bench.growth import growth
+from bench.processes import Broken
 from bench.stage import Bench, Progress
 from bench.ticks import delays_ms, tally
 from bench.timers import timers
@@ -16,20 +19,24 @@ from bench.timers import timers
 _WITHIN_S = 60.0
 
 
-def measure(bench: Bench, contestant: Contestant, leave_out: Collection[Workload] = ()) -> Measured:
-    """All figures of one contestant, once.
-
-    Raises:
-        Broken: A program of it failed, or did not get done.
-    """
+def measure(
+    bench: Bench, contestant: Contestant, leave_out: Collection[Workload] = ()
+) -> tuple[Measured, dict[Workload, str]]:
+    """All figures of one contestant, once, and why which workloads have none."""
     found: Measured = {}
+    broken: dict[Workload, str] = {}
     for workload, scenario in _SCENARIOS.items():
         if workload in contestant.workloads and workload not in leave_out:
             begun = time.monotonic()
             bench.clear()
-            found |= scenario(bench, contestant)
+            try:
+                found |= scenario(bench, contestant)
+            except (Broken, LookupError, OSError, ValueError, psutil.Error) as error:
+                # A contestant that dies mid-way also shows as an unreadable report or a process that is gone.
+                broken[workload] = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
+                bench.say(f"    {workload.name.lower()}: {broken[workload]}")
             bench.say(f"    {workload.name.lower():<12}{time.monotonic() - begun:5.1f} s")
-    return found
+    return found, broken
 
 
 def drain(bench: Bench, contestant: Contestant, workload: Workload, command: str, n: int, processes: int) -> Measured:
@@ -62,9 +69,10 @@ def drain(bench: Bench, contestant: Contestant, workload: Workload, command: str
 
 
 def _noop(bench: Bench, contestant: Contestant) -> Measured:
-    one = drain(bench, contestant, Workload.NOOP, "publish", bench.sizes.noop, 1)
+    n = round(bench.sizes.noop * contestant.noop_share)
+    one = drain(bench, contestant, Workload.NOOP, "publish", n, 1)
     bench.clear()
-    two = drain(bench, contestant, Workload.NOOP, "publish", bench.sizes.noop, 2)
+    two = drain(bench, contestant, Workload.NOOP, "publish", n, 2)
     return {**one, "noop_1": one["rate"], "noop_2": two["rate"], "cores_1": one["cores"], "cores_2": two["cores"]}
 
 

@@ -27,6 +27,7 @@ class Peer:
         workloads: What is measured of it.
         workers: The command that starts worker processes; None: its program does all.
         environment: Variables for program and workers.
+        noop_share: See `Contestant`; a third of 60,000 keeps each but the fastest busy for 2.5 s and more.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Peer:
     note: str = ""
     workers: Callable[[Path, int], list[str]] | None = None
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    noop_share: float = 1 / 3
 
     @property
     def title(self) -> str:
@@ -56,6 +58,7 @@ class Peer:
             note=self.note,
             program=self._program(home),
             workloads=self.workloads,
+            noop_share=self.noop_share,
             workers=None if start is None else lambda count, url: (start(home, count), {}),
             environment={"BENCH_HOME": str(home), "NODE_PATH": str(home / "node_modules"), **self.environment},
         )

@@ -81,6 +81,7 @@ QUEUES = (
     ),
     Peer(
         name="bullmq-node",
+        noop_share=1.0,
         settings="Node, concurrency 100, finished jobs removed",
         lacks=(*_NOT_DURABLE, "at least once; its lock has no fencing token", _NO_ORDER),
         note="Another language, with a JIT. Job ids detect repeats while the job is kept.",
