@@ -310,7 +310,10 @@ MUTANTS = (
     ),
     *_of(
         "load",
-        ("load for anyone", "run[1] ~= session or run[2] ~= token or not is_held(session)", "not run[1]"),
+        ("load for anyone", "run[1] ~= session or run[2] ~= token", "not run[1]"),
+        ("load for nobody", "mine = { now }, 0, is_held(session)", "mine = { now }, 0, true"),
+        ("load without end", "if read >= most then break end", ""),
+        ("load forgets what mail weighs", "  read = read + #mail\n", ""),
     ),
     *_of(
         "publish",

@@ -49,7 +49,7 @@ async def test_order_of_the_stream_is_the_order_of_the_mailbox(actor: Actor) -> 
     for event_id in ("a", "b", "c"):
         await actor.publish("order.paid", event_id=event_id)
     await actor.ingest()
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     assert [mail.event.id for mail in loaded.mail] == ["a", "b", "c"]
 
@@ -192,7 +192,7 @@ async def test_addressed_events(actor: Actor) -> None:
 
 
 async def _mail(actor: Actor, ref: str, token: int) -> tuple[object, ...]:
-    loaded = await actor.store.load(actor.session, RunRef(ref), token)
+    [loaded] = await actor.store.load(actor.session, [(RunRef(ref), token)])
     assert loaded is not None
     return loaded.mail
 

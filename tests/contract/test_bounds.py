@@ -46,7 +46,7 @@ async def test_a_call_leaves_the_rest_after_so_many_copies(actor: Actor) -> None
     told = [await ingest(actor) for _ in range(4)]
     assert [outcome.read for outcome in told] == [2, 2, 1, 0]
     assert [outcome.fates.routed for outcome in told] == [2, 2, 1, 0]
-    loaded = await actor.store.load(actor.session, runs[0].ref, runs[0].token)
+    [loaded] = await actor.store.load(actor.session, [(runs[0].ref, runs[0].token)])
     assert loaded is not None
     assert [mail.event.id for mail in loaded.mail] == [f"m{number}" for number in range(5)]
 
@@ -78,7 +78,7 @@ async def test_a_wait_that_finds_no_room_suspends_its_run_until_there_is_some(ac
     await actor.commit(runs[0], taken=(), waits_removed=(wait,))
     assert await actor.store.resume(runs[3].ref, b"resumed", "ops") == "ok"
     [again] = await actor.ingest()
-    loaded = await actor.store.load(actor.session, again.ref, again.token)
+    [loaded] = await actor.store.load(actor.session, [(again.ref, again.token)])
     assert loaded is not None
     told = await actor.commit(again, waits_added=(wait,), base=loaded.cid)
     assert (told.word, told.held) == ("ok", True)
@@ -107,7 +107,7 @@ async def test_what_runs_send_each_other_may_be_larger_than_events(actor: Actor)
     await actor.commit(child, emits=(Emit(1, told, "fulfil", "order-1"),))
     await actor.commit(child, emits=(Emit(2, Event("", "order.paid", "9", told.data)),))
     await actor.ingest()
-    loaded = await actor.store.load(actor.session, parent.ref, parent.token)
+    [loaded] = await actor.store.load(actor.session, [(parent.ref, parent.token)])
     assert loaded is not None
     assert [mail.event.type for mail in loaded.mail] == ["ww.child"]
     assert await actor.reasons() == ["too big"], "what an author sends is an event like any other"
@@ -199,7 +199,7 @@ async def _weigh(actor: Actor) -> None:
     assert (await actor.view(run.ref)).mails in (10, 11)
     early = 15 - (await actor.reasons()).count("too many: early events of the subject")
     assert early in (10, 11)
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     waits = (("order.paid", "early"),)
     step = actor.step(run, taken=loaded.mail[:3], waits_added=waits)

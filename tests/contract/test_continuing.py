@@ -51,7 +51,7 @@ async def test_a_run_begins_again_with_nothing_behind_it(actor: Actor) -> None:
     step = begin_again(actor.step(run, taken=(), records=(b"carried",)), began_at=actor.clock.now - 5)
     [outcome] = await actor.store.commit([step])
     assert (outcome.word, outcome.held, [mail.event.id for mail in outcome.mail]) == ("ok", True, ["mail"])
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     assert (loaded.cid, loaded.records, loaded.created_at) == (step.cid, (b"carried",), actor.clock.now - 5)
     assert (loaded.start, loaded.waits) == (step.restart, (("order.paid", "9"),))
@@ -134,7 +134,7 @@ async def test_an_addressed_emit_reaches_its_run_alone(actor: Actor) -> None:
     one, two = await actor.started("1"), await actor.started("2")
     await actor.commit(one, emits=(Emit(1, NOTE, "fulfil", "order-2"),))
     assert await actor.ingest() == []
-    found = await actor.store.load(actor.session, two.ref, two.token)
+    [found] = await actor.store.load(actor.session, [(two.ref, two.token)])
     assert found is not None
     assert [(mail.event.id, mail.event.type, mail.event.data) for mail in found.mail] == [
         (f"{one.ref}:{_start_of(one)}:1", "ww.note", b'"hello"')
@@ -168,7 +168,7 @@ async def test_an_id_that_would_be_too_long_is_named_by_its_digest(actor: Actor,
     two = await actor.started("2")
     await actor.commit(run, emits=(Emit(1, NOTE, "fulfil", "order-2"),))
     await actor.ingest()
-    found = await actor.store.load(actor.session, two.ref, two.token)
+    [found] = await actor.store.load(actor.session, [(two.ref, two.token)])
     assert found is not None
     name = f"{run.ref}:{'e' * length}:1"
     digest = f"sha1:{sha1(name.encode(), usedforsecurity=False).hexdigest()}:1"
@@ -196,7 +196,7 @@ async def test_a_delayed_emit_waits(actor: Actor) -> None:
     assert (await actor.store.tick()).moved == 2
     [child] = await actor.ingest()
     assert (child.ref, _start_of(child)) == ("fulfil:order-2", f"{run.ref}:{_start_of(run)}:1")
-    held = await actor.store.load(actor.session, run.ref, run.token)
+    [held] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert held is not None
     assert [mail.event.id for mail in held.mail] == [f"{run.ref}:{_start_of(run)}:2"]
 

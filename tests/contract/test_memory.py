@@ -98,7 +98,7 @@ async def _come_to_an_end(actor: Actor, runs: list[LeasedRun]) -> None:
     records = (b"r" * 100_000,)
     assert isinstance(await actor.store.renew(actor.session, [(runs[0].ref, runs[0].token)]), Renewed)
     assert [run.ref for run in await actor.ingest()] == ["fulfil:order-6"]
-    loaded = await actor.store.load(actor.session, runs[0].ref, runs[0].token)
+    [loaded] = await actor.store.load(actor.session, [(runs[0].ref, runs[0].token)])
     assert loaded is not None
     assert [mail.event.id for mail in loaded.mail] == ["paid"]
     emits = (Emit(1, Event("", "order.paid", "1")), Emit(2, Event("", "order.paid", "2"), delay_ms=5))
@@ -115,7 +115,7 @@ async def _come_to_an_end(actor: Actor, runs: list[LeasedRun]) -> None:
     leased = {run.ref: run for _ in range(3) for run in await other.ingest()}
     assert len(leased) == 6
     for run in leased.values():
-        present = await other.store.load(other.session, run.ref, run.token)
+        [present] = await other.store.load(other.session, [(run.ref, run.token)])
         assert present is not None
         assert (await other.commit(run, Mode.END, base=present.cid, records=records, taken=present.mail)).word == "ok"
     assert await other.store.close(other.session)

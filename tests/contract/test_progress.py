@@ -45,7 +45,7 @@ async def test_refusals(actor: Actor) -> None:
     assert await actor.store.hand_back(actor.session, run.ref, run.token)
     assert not await actor.store.hand_back(actor.session, run.ref, run.token)
     assert (await actor.commit(run)).word == "fenced"
-    assert await actor.store.load(actor.session, run.ref, run.token) is None
+    assert await actor.store.load(actor.session, [(run.ref, run.token)]) == [None]
 
 
 async def test_no_release_while_mail_is_not_taken(actor: Actor) -> None:
@@ -84,7 +84,7 @@ async def test_waits_for_another_subject(actor: Actor) -> None:
     await actor.publish("order.paid", "other", event_id="after")
     [woken] = await actor.ingest()
     assert [mail.event.id for mail in woken.mail] == ["after"]
-    loaded = await actor.store.load(actor.session, woken.ref, woken.token)
+    [loaded] = await actor.store.load(actor.session, [(woken.ref, woken.token)])
     assert loaded is not None
     assert loaded.waits == (("order.paid", "other"),)
     own = await actor.started("other")
@@ -99,7 +99,7 @@ async def test_rejected_mail_and_rejected_start(actor: Actor) -> None:
     run = await actor.started()
     await actor.publish("order.paid", event_id="p")
     await actor.ingest()
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     await actor.commit(run, taken=loaded.mail, rejects=((loaded.mail[0].entry, "bad"),))
     [letter] = await actor.store.dead_letters()

@@ -11,7 +11,7 @@ async def test_it_is_what_a_load_gives_the_holder(actor: Actor) -> None:
     run = await actor.started()
     await actor.commit(run, records=(b"one", b"two"))
     await actor.commit(run, Mode.KEEP, records=(b"three",))
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     assert loaded.records == (b"one", b"two", b"three")
     expected = Recorded(run.version, loaded.created_at, loaded.start, loaded.records)

@@ -60,7 +60,7 @@ async def test_nobody_is_no_session(actor: Actor) -> None:
         assert present.owner == owner
         step = msgspec.structs.replace(actor.step(run), session=SessionId(owner), token=present.token)
         assert (await actor.store.commit([step]))[0].word == "fenced"
-        assert await actor.store.load(SessionId(owner), run.ref, present.token) is None
+        assert await actor.store.load(SessionId(owner), [(run.ref, present.token)]) == [None]
         assert not await actor.store.hand_back(SessionId(owner), run.ref, present.token)
         actor.clock.now += 1_000
         await actor.store.tick()
@@ -82,7 +82,7 @@ async def test_a_record_ends_the_strikes(actor: Actor) -> None:
         await actor.let_die()
         other = await actor.other(f"d{number}")
         [taken] = await other.ingest()
-        loaded = await other.store.load(other.session, taken.ref, taken.token)
+        [loaded] = await other.store.load(other.session, [(taken.ref, taken.token)])
         assert loaded is not None
         assert (await other.commit(taken, base=loaded.cid)).word == "ok"
     view = await actor.view(run.ref)
@@ -152,7 +152,7 @@ async def test_a_wait_made_again_gets_no_second_copy(actor: Actor) -> None:
     third = await actor.commit(run, waits_added=WAIT_2)
     assert (second.mail, third.mail) == ((), ())
     assert (await actor.commit(run, waits_added=WAIT_2)).mail == ()
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     assert loaded.waits == WAIT_2
 
@@ -306,7 +306,7 @@ async def test_a_redriven_copy_starts_nothing(actor: Actor) -> None:
     run = await actor.started()
     await actor.publish("order.placed", event_id="second")
     await actor.ingest()
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     rejects = ((loaded.mail[0].entry, "no"), (REJECT_START, "no"))
     assert (await actor.commit(run, Mode.END, taken=loaded.mail, rejects=rejects)).word == "ok"
@@ -366,7 +366,7 @@ async def test_a_redriven_copy_is_for_its_run_alone(actor: Actor) -> None:
     left, right = await actor.ingest()
     await actor.publish("order.paid", "1", event_id="p")
     await actor.ingest()
-    loaded = await actor.store.load(actor.session, left.ref, left.token)
+    [loaded] = await actor.store.load(actor.session, [(left.ref, left.token)])
     assert loaded is not None
     await actor.commit(left, taken=loaded.mail, rejects=((loaded.mail[0].entry, "no"),))
     for redriven in (1, 2):
@@ -374,7 +374,7 @@ async def test_a_redriven_copy_is_for_its_run_alone(actor: Actor) -> None:
         assert (letter.run, await actor.store.redrive(letter.id, "ann")) == (left.ref, "ok")
         await actor.ingest()
         assert [(await actor.view(run.ref)).mails for run in (left, right)] == [1, 1]
-        loaded = await actor.store.load(actor.session, left.ref, left.token)
+        [loaded] = await actor.store.load(actor.session, [(left.ref, left.token)])
         assert loaded is not None
         rejects = ((loaded.mail[0].entry, "no"),)
         await actor.commit(left, (Mode.KEEP, Mode.END)[redriven - 1], taken=loaded.mail, rejects=rejects)

@@ -79,7 +79,7 @@ async def _run_with_all(actor: Actor) -> LeasedRun:
     await actor.publish("order.paid", "early")
     await actor.publish("order.paid", "1")
     await actor.ingest()
-    loaded = await actor.store.load(actor.session, run.ref, run.token)
+    [loaded] = await actor.store.load(actor.session, [(run.ref, run.token)])
     assert loaded is not None
     assert len(loaded.mail) == 1
     return LeasedRun(run.ref, run.token, loaded.cid, run.version, run.created_at, 0, None, loaded.mail)

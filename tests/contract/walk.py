@@ -156,7 +156,7 @@ class Walk:
         lease = self._pick(place)
         if lease is None:
             return None
-        loaded = await self.store.load(lease.session, lease.ref, lease.token)
+        [loaded] = await self.store.load(lease.session, [(lease.ref, lease.token)])
         self.commits += 1
         mail = loaded.mail[: max(0, len(loaded.mail) - takes)] if loaded else ()
         base = loaded.cid if loaded else lease.cid

@@ -175,7 +175,7 @@ async def test_08_every_write_of_a_stale_worker_is_refused(trial: Trial) -> None
         # As itself, and with the new token that it cannot know.
         for token in (old.token, taken.token):
             assert not await stale.store.hand_back(stale.session, old.ref, token)
-            assert await stale.store.load(stale.session, old.ref, token) is None
+            assert await stale.store.load(stale.session, [(old.ref, token)]) == [None]
         assert isinstance(await stale.store.renew(stale.session, [(old.ref, old.token)]), transitions.SessionLost)
         assert await stale.may_not_ingest()
         assert await stale.store.close(stale.session)
@@ -197,7 +197,7 @@ async def test_08_a_late_write_under_an_older_lease_of_the_same_worker_is_refuse
         assert (new.ref, new.cid, new.token > old.token) == (old.ref, old.cid, True)
         assert (await player.store.commit([late]))[0].word == "fenced"
         assert not await player.store.hand_back(player.session, old.ref, old.token)
-        assert await player.store.load(player.session, old.ref, old.token) is None
+        assert await player.store.load(player.session, [(old.ref, old.token)]) == [None]
         renewed = await player.store.renew(player.session, [(old.ref, old.token)])
         assert isinstance(renewed, transitions.Renewed)
         assert renewed.lost == ((old.ref, old.token),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from tests.simulation.kernel import Kernel
 from tests.simulation.programs import ANSWER, UNDO, Demand, Record, Wait, Wish, decode, demand, encode
@@ -90,19 +90,21 @@ class Attempt:
         def loaded(outcome: object) -> None:
             if not self.mine:
                 return
-            if isinstance(outcome, Loaded):
-                self.cid, self.start = outcome.cid, outcome.start
-                self.subject = outcome.start.event.subject
-                self.box, self.waits = list(outcome.mail), set(outcome.waits)
-                self.records = [decode(raw) for raw in outcome.records]
-                self.state = "idle"
-                self.go()
-            elif outcome is UNANSWERED:
+            if outcome is UNANSWERED:
                 self._load()
-            else:
+                return
+            [found] = cast("list[Loaded | None]", outcome)
+            if found is None:
                 self.drop()
+                return
+            self.cid, self.start = found.cid, found.start
+            self.subject = found.start.event.subject
+            self.box, self.waits = list(found.mail), set(found.waits)
+            self.records = [decode(raw) for raw in found.records]
+            self.state = "idle"
+            self.go()
 
-        self.worker.call("load", (self.worker.session, self.ref, self.token), loaded)
+        self.worker.call("load", (self.worker.session, ((self.ref, self.token),)), loaded)
 
     def drop(self) -> None:
         """Forget the run, and what the cache has of it."""

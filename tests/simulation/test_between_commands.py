@@ -51,7 +51,7 @@ class Reader:
 
     async def told(self, ref: RunRef) -> list[str]:
         """What came for a run, in the order in which it will be recorded."""
-        loaded = await self.store.load(self.session, ref, self.held[ref])
+        [loaded] = await self.store.load(self.session, [(ref, self.held[ref])])
         assert loaded is not None, ref
         return [mail.event.id for mail in loaded.mail]
 

@@ -9,11 +9,23 @@ from collections.abc import Sequence
 
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import EventRejected
-from workflow_worker.model.ids import MAX_NAME_BYTES
+from workflow_worker.model.ids import MAX_NAME_BYTES, RunRef
 from workflow_worker.store.transitions import Commit, Mode, Publish
 
 MOST_PER_CALL = 200
 """Entries or runs that one transition may touch: none holds the server for long."""
+LOADED_AT_ONCE = 5_000
+"""Records and mails; with so many read, one `load` leaves the runs that are left to the next."""
+
+
+def check_held(held: Sequence[tuple[RunRef, int]]) -> None:
+    """Whether one call may load these.
+
+    Raises:
+        ValueError: More than 200 runs.
+    """
+    if len(held) > MOST_PER_CALL:
+        raise ValueError(f"{len(held)} runs in one call: at most {MOST_PER_CALL}")
 
 
 def check_published(items: Sequence[Publish]) -> None:

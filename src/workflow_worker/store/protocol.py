@@ -71,8 +71,11 @@ class Store(Protocol):
         """Take ready runs, then read, route and deliver the oldest events, lease what there is room for: at once."""
         ...
 
-    async def load(self, session: SessionId, ref: RunRef, token: int) -> Loaded | None:
-        """History and mailbox of a held run; None when the pair is not the session's any more."""
+    async def load(self, session: SessionId, held: Sequence[tuple[RunRef, int]]) -> list[Loaded | None]:
+        """Histories and mailboxes of held runs, at most 200; None for a pair that is not the session's any more.
+
+        Long ones make a call shorter: it answers the first, and as many behind it as `LOADED_AT_ONCE` leaves room for.
+        """
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitOutcome]:

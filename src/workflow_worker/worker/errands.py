@@ -11,9 +11,8 @@ from workflow_worker.worker.clock import ServerClock
 from workflow_worker.worker.executor import RunExecutor
 from workflow_worker.worker.holdings import Holdings
 from workflow_worker.worker.part import Patience
+from workflow_worker.worker.planning import MOST_PER_CALL
 from workflow_worker.worker.standstill import ERRANDS
-
-_AT_ONCE = 64
 
 
 class Errands:
@@ -37,10 +36,10 @@ class Errands:
     async def turn(self) -> bool:
         """Do what there is to do now; whether there was something."""
         queue, busy = self._holdings.errands, False
-        while loads := queue.take_loads(_AT_ONCE):
+        while loads := queue.take_loads(MOST_PER_CALL):
             busy = True
             with self._patience.turn(ERRANDS):
-                await asyncio.gather(*(self._load(executor) for executor in loads))
+                await self._load(loads)
         if hand_backs := queue.take_hand_backs():
             busy = True
             with self._patience.turn(ERRANDS):
@@ -49,23 +48,36 @@ class Errands:
         self._holdings.start_waiting()  # a suspect waits until the others are safe
         return busy
 
-    async def _load(self, executor: RunExecutor) -> None:
+    async def _load(self, executors: list[RunExecutor]) -> None:
+        """Read the histories of these, in as few calls as their length allows."""
         holdings, session = self._holdings, self._holdings.session
-        ref, token = executor.ref, executor.token
+        held = [(executor.ref, executor.token) for executor in executors]
         try:
-            loaded = await self._patience.call(
-                lambda: self._store.load(session, ref, token),
+            answer = await self._patience.call(
+                lambda: self._store.load(session, held),
                 wanted=lambda: holdings.session == session,
                 part=ERRANDS,
             )
         except Refused as error:
-            if holdings.holds(executor):
-                holdings.broke(executor, error)
+            await self._load_apart(executors, error)
             return
-        if loaded is not None:
-            self._clock.observe(loaded.now)
-        if holdings.session == session:
-            holdings.loaded(executor, loaded)
+        if answer is None or holdings.session != session:
+            return
+        with holdings:
+            for executor, loaded in zip(executors, answer, strict=False):
+                if loaded is not None:
+                    self._clock.observe(loaded.now)
+                holdings.loaded(executor, loaded)
+        if len(answer) < len(executors):
+            await self._load(executors[len(answer) :])
+
+    async def _load_apart(self, executors: list[RunExecutor], error: Refused) -> None:
+        """One of them cannot be read: find out which."""
+        if len(executors) > 1:
+            for executor in executors:
+                await self._load([executor])
+        elif self._holdings.holds(executors[0]):
+            self._holdings.broke(executors[0], error)
 
     async def _hand_back(self, ref: RunRef, token: int, delay_ms: int) -> None:
         holdings, session = self._holdings, self._holdings.session

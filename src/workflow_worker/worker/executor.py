@@ -101,7 +101,9 @@ class RunExecutor:
         "_sent",
         "_sent_progress",
         "base",
+        "history",
         "leased_at",
+        "needs_history",
         "ref",
         "token",
         "version",
@@ -113,6 +115,9 @@ class RunExecutor:
         self.base = leased.cid
         self.version = leased.version
         self.leased_at = leased_at
+        self.needs_history = leased.cid != NO_COMMIT or leased.start is None
+        self.history: Loaded | None = None
+        """What was loaded for it while it waited for a slot."""
         self._host = host
         self._course = Course(host, leased.ref, leased.created_at, leased.cid == NO_COMMIT)
         self._definition: WorkflowDefinition | None = None
@@ -135,18 +140,22 @@ class RunExecutor:
     def replay(self, loaded: Loaded, definition: WorkflowDefinition) -> None:
         """A run with a history that this worker does not have in memory."""
         self._definition = definition
+        self.needs_history, self.history = False, None
         self.base = loaded.cid
         self._course.replay(definition, loaded, self.leased_at)
         self.take_mail(loaded.mail)
         self.settle()
 
+    def lease(self, token: int) -> None:
+        """A run at rest in the cache is leased again; `resume` follows when it has a slot."""
+        self.token = token
+        self._polling = False
+
     def resume(self, leased: LeasedRun, leased_at: float) -> None:
         """A run at rest in the cache whose last commit is the one that the cache saw: no replay needed."""
-        self.token = leased.token
         self.leased_at = leased_at
         if self._course.steps is not None:
             self._course.steps.forget_left()
-        self._polling = False
         self.take_mail(leased.mail)
         self.settle()
 
@@ -156,6 +165,10 @@ class RunExecutor:
         """Make records of all that was handed over, in order."""
         if mail:
             self._course.take_mail(mail, self.leased_at)
+
+    def note_mail(self) -> None:
+        """There may be mail behind what was handed over: the first commit fetches it."""
+        self._polling = True
 
     def poll_mail(self) -> None:
         """There may be mail: fetch it with a commit, the next one if one is under way."""

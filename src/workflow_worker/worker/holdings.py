@@ -152,10 +152,13 @@ class Holdings:
                 self._forget(older)
                 self._close(older)
             executor = self.cache.take(leased.ref, leased.cid) if leased.cid != NO_COMMIT else None
-            if executor is None:
+            if executor is not None:
+                executor.lease(leased.token)
+            else:
                 executor = RunExecutor(self, leased, now)
+                if executor.needs_history:
+                    self.errands.load(executor)  # at once: it is there when a slot is free
             self._held[leased.ref] = executor
-            executor.token = leased.token
             if leased.ref == self._isolation.suspect:
                 self._suspect = leased, now
                 self._call_later(ALONE_S, self.start_waiting)
@@ -241,8 +244,9 @@ class Holdings:
         if executor.cacheable:
             self.guard(RunExecutor.resume, executor, leased, since)
             return
-        if leased.cid != NO_COMMIT or leased.start is None:
-            self.errands.load(executor)
+        if executor.needs_history:
+            if executor.history is not None:
+                self._replay(executor, executor.history)
             return
         definition = self._definition_of(executor)
         if definition is None:
@@ -266,10 +270,15 @@ class Holdings:
             return
         if loaded is None:
             self.lose(executor, "fenced")
-            return
+        elif executor in self._executing:
+            self._replay(executor, loaded)
+        else:
+            executor.history = loaded
+
+    def _replay(self, executor: RunExecutor, history: Loaded) -> None:
         definition = self._definition_of(executor)
         if definition is not None:
-            self.guard(RunExecutor.replay, executor, loaded, definition)
+            self.guard(RunExecutor.replay, executor, history, definition)
 
     def hand_back_overdue(self) -> None:
         """Hand back what has waited too long for a slot: another worker may have one."""
@@ -317,8 +326,12 @@ class Holdings:
     def hint(self, ref: RunRef) -> None:
         """Mail may have come for a held run."""
         executor = self._held.get(ref)
-        if executor is not None and executor in self._executing:
+        if executor is None:
+            return
+        if executor in self._executing:
             self.guard(RunExecutor.poll_mail, executor)
+        else:
+            executor.note_mail()
 
     def drop_all(self, reason: str) -> None:
         """The session is gone: nothing that we hold is ours any more."""

@@ -155,9 +155,9 @@ class LossyStore:
         """See `Store`."""
         return await self._ask("ingest", lambda: self._memory.ingest(request))
 
-    async def load(self, session: SessionId, ref: RunRef, token: int) -> Loaded | None:
+    async def load(self, session: SessionId, held: Sequence[tuple[RunRef, int]]) -> list[Loaded | None]:
         """See `Store`."""
-        return await self._ask("load", lambda: self._memory.load(session, ref, token))
+        return await self._ask("load", lambda: self._memory.load(session, held))
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
         """See `Store`."""

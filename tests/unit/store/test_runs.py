@@ -174,11 +174,11 @@ def test_a_rejected_start_ends_the_run_and_its_redrive_begins_anew() -> None:
 def test_load_answers_the_holder_only() -> None:
     scene = Scene()
     run = scene.lease_order()
-    loaded = load(scene.p, ANN, ORDER, run.token, scene.now)
+    [loaded] = load(scene.p, ANN, [(ORDER, run.token)], scene.now)
     assert loaded is not None
     assert loaded.start.event.id == "placed"
-    assert load(scene.p, BOB, ORDER, run.token, scene.now) is None
-    assert load(scene.p, ANN, ORDER, run.token + 1, scene.now) is None
+    assert load(scene.p, BOB, [(ORDER, run.token)], scene.now) == [None]
+    assert load(scene.p, ANN, [(ORDER, run.token + 1)], scene.now) == [None]
 
 
 # ---- hand back, wakes

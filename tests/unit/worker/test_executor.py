@@ -352,6 +352,7 @@ async def test_another_lease_is_the_fence(host: FakeHost) -> None:
     executor.commit_answered(CommitOutcome("ok", False, (), NOW))
     assert host.rested == [RunStatus.WAITING]
     host.now = NOW + 50
+    executor.lease(8)
     executor.resume(LeasedRun(REF, 8, executor.base, 1, NOW, 0, None, ()), 1.0)
     assert host.performed == ["work", "work"]
     assert (host.given_back, executor.token) == (0, 8)

@@ -121,10 +121,10 @@ class MemoryStore:
         with self._transition() as now:
             return arrivals.ingest(self.partition, request, now)
 
-    async def load(self, session: SessionId, ref: RunRef, token: int) -> Loaded | None:
+    async def load(self, session: SessionId, held: Sequence[tuple[RunRef, int]]) -> list[Loaded | None]:
         """See `Store.load`."""
         with self._transition() as now:
-            return progress.load(self.partition, session, ref, token, now)
+            return progress.load(self.partition, session, held, now)
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
         """See `Store.commit`."""

@@ -133,17 +133,23 @@ def _pairs(flat: list[Any]) -> tuple[tuple[RunRef, int], ...]:
     return tuple((RunRef(flat[at].decode()), int(flat[at + 1])) for at in range(0, len(flat), 2))
 
 
-def decode_loaded(reply: list[Any]) -> Loaded:
-    """A held run as the store keeps it."""
-    _, now, cid, created, start, waits, count = reply[:7]
+def decode_loaded(reply: list[Any]) -> list[Loaded | None]:
+    """Held runs as the store keeps them; None for each that the caller does not hold."""
+    now: int = reply[0]
+    return [_loaded(now, *run) if run else None for run in reply[1:]]
+
+
+def _loaded(
+    now: int, cid: bytes, created: bytes, start: bytes, waits: bytes, records: list[bytes], *mail: bytes
+) -> Loaded:
     flat = _fields.decode(waits) if waits else []
     return Loaded(
         now=now,
         cid=CommitId(cid.decode()),
         start=decode_mail(start),
         created_at=int(created),
-        records=tuple(reply[7 : 7 + count]),
-        mail=tuple(map(decode_mail, reply[7 + count :])),
+        records=tuple(records),
+        mail=tuple(map(decode_mail, mail)),
         waits=tuple(zip(flat[::2], flat[1::2], strict=True)),
     )
 

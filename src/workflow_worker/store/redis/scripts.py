@@ -25,7 +25,7 @@ CALLS: dict[str, tuple[str, ...]] = {
         *("max_bytes", "envelope", "mail_cap", "cap_bytes", "early_cap", "subject_cap"),
         *("early_ttl", "names", "copies_cap", "internal_bytes"),
     ),
-    "load": ("now", "session", "ref", "token"),
+    "load": ("now", "session", "most", "..."),
     "commit": ("now", "mailbox_cap", "cap_bytes", "max_bytes", "waits_cap", "crowded", "..."),
     "hand_back": ("now", "session", "ref", "token", "delay"),
     "publish": ("now", "..."),

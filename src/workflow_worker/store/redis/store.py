@@ -16,7 +16,7 @@ from workflow_worker.model.deadletter import DeadLetter
 from workflow_worker.model.exceptions import StoreUnavailable
 from workflow_worker.model.ids import CANCEL_TYPE, ENVELOPE_BYTES, MAX_NAME_BYTES, RunRef, SessionId, run_ref
 from workflow_worker.model.run import RunStatus, RunView
-from workflow_worker.store.bounds import check_commits, check_published
+from workflow_worker.store.bounds import LOADED_AT_ONCE, check_commits, check_held, check_published
 from workflow_worker.store.redis import encoding
 from workflow_worker.store.redis.auditing import Ledger
 from workflow_worker.store.redis.calls import WAIT_MS, Caller, Durability
@@ -154,10 +154,15 @@ class RedisStore:
             *(limits.subject_cap, limits.early_event_ttl_ms, MAX_NAME_BYTES, limits.copies_cap, MAX_VALUE_BYTES),
         )
 
-    async def load(self, session: SessionId, ref: RunRef, token: int) -> Loaded | None:
-        """See `Store.load`."""
-        reply = await self._call("load", self._now(), session, ref, token)
-        return None if reply[0] == b"gone" else encoding.decode_loaded(reply)
+    async def load(self, session: SessionId, held: Sequence[tuple[RunRef, int]]) -> list[Loaded | None]:
+        """See `Store.load`.
+
+        Raises:
+            ValueError: See `check_held`.
+        """
+        check_held(held)
+        flat = [part for pair in held for part in pair]
+        return encoding.decode_loaded(await self._call("load", self._now(), session, LOADED_AT_ONCE, *flat))
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitOutcome]:
         """See `Store.commit`.

@@ -9,7 +9,7 @@ import msgspec
 from workflow_worker.model.event import Mail
 from workflow_worker.model.ids import RunRef, SessionId, emit_id
 from workflow_worker.model.run import RunStatus
-from workflow_worker.store.bounds import check_commits
+from workflow_worker.store.bounds import LOADED_AT_ONCE, check_commits, check_held
 from workflow_worker.store.memory.machine import entries, leases
 from workflow_worker.store.memory.machine.entries import Entry, mail_of
 from workflow_worker.store.memory.machine.facts import Committed, SessionEnded
@@ -89,11 +89,25 @@ def _expiry(p: Partition, now: int) -> int:
 # -------------------------------------------------------------------------------------------------------------- runs
 
 
-def load(p: Partition, session: SessionId, ref: RunRef, token: int, now: int) -> Loaded | None:
-    """History and mailbox of a held run; None when it is gone, or owner and token are not these any more."""
-    run = p.state.runs.get(ref)
-    if run is None or not _is_holder(run, session, token):
-        return None
+def load(p: Partition, session: SessionId, held: Sequence[tuple[RunRef, int]], now: int) -> list[Loaded | None]:
+    """Histories and mailboxes of held runs, until there is enough; None for one that is gone, or whose owner and token
+    are not these any more."""
+    check_held(held)
+    found: list[Loaded | None] = []
+    read = 0
+    for ref, token in held:
+        if read >= LOADED_AT_ONCE:
+            break
+        run = p.state.runs.get(ref)
+        if run is None or not _is_holder(run, session, token):
+            found.append(None)
+            continue
+        found.append(_loaded(run, now))
+        read += len(run.history) + len(run.mailbox)
+    return found
+
+
+def _loaded(run: RunState, now: int) -> Loaded:
     return Loaded(
         now=now,
         cid=run.cid,
