@@ -44,6 +44,18 @@ async def sleeps() -> None:
         await asyncio.sleep(1)
 
 
+async def task_each() -> None:
+    """A task of the author's for each record."""
+    for _ in range(2_000):
+        await asyncio.create_task(act("a"))
+
+
+async def tasks_at_once() -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2_000):
+            group.create_task(act("a"))
+
+
 def execution(main: Main) -> Execution:
     return Execution(
         ref=run_ref("test", "1"),
@@ -83,7 +95,7 @@ def test_a_run_of_three_steps(main: Main, bound_us: float) -> None:
     assert best < bound_us
 
 
-@pytest.mark.parametrize("main", [long_row, wide, sleeps])
+@pytest.mark.parametrize("main", [long_row, wide, sleeps, task_each, tasks_at_once])
 def test_a_replay(main: Main) -> None:
     history = history_of(main)
     began = process_time()
