@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from redis.exceptions import ResponseError
 
 from tests.contract.actor import Actor
 from tests.contract.conftest import Raw, actor_and_raw
 from tests.support.servers import RunningServer
 from workflow_worker.model.event import Event
+from workflow_worker.store.redis.errors import ErrorReply
 from workflow_worker.store.transitions import Emit, Mode
 
 LAST = "18446744073709551615-18446744073709551615"
@@ -20,7 +20,7 @@ PLACED = (b"type", b"order.placed", b"subject")
 async def exhaust(raw: Raw, stream: str, *fields: bytes) -> None:
     """Use the last id; now nobody can add."""
     await raw("XADD", stream, LAST, *(fields or (b"x", b"y")))
-    with pytest.raises(ResponseError):
+    with pytest.raises(ErrorReply):
         await raw("XADD", stream, "*", "x", "y")
 
 

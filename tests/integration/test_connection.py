@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from redis import exceptions
 
 from tests.support.sentinels import Sentinel
 from tests.support.servers import RunningServer, free_port, server_binary
@@ -16,6 +15,7 @@ from workflow_worker.client.client import Client
 from workflow_worker.client.opening import OpenStore, store_opener
 from workflow_worker.model.exceptions import ConfigurationError, StoreUnavailable
 from workflow_worker.model.settings import Settings
+from workflow_worker.store.redis import errors
 from workflow_worker.store.redis.connection import connect, connect_blocking
 from workflow_worker.store.redis.failures import unavailable
 from workflow_worker.store.redis.fitness import check_server
@@ -117,11 +117,11 @@ async def test_clients_carry_a_name(valkey: RunningServer) -> None:
 
 @pytest.mark.parametrize("word", ["LOADING", "MASTERDOWN", "BUSY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"])
 def test_words_of_answers(word: str) -> None:
-    assert word in str(unavailable(exceptions.ResponseError(f"{word} and so on")))
+    assert word in str(unavailable(errors.ErrorReply(f"{word} and so on")))
 
 
 def test_other_errors_are_not_ours() -> None:
-    assert unavailable(exceptions.ResponseError("WRONGTYPE Operation against a key")) is None
+    assert unavailable(errors.ErrorReply("WRONGTYPE Operation against a key")) is None
     assert unavailable(ValueError("x")) is None
 
 

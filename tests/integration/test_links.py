@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import exceptions
 
 from tests.support.servers import RunningServer, free_port, server_binary
 from workflow_worker.model.exceptions import ConfigurationError, StoreUnavailable
+from workflow_worker.store.redis import errors
 from workflow_worker.store.redis.connection import connect, connect_blocking
 from workflow_worker.store.redis.durable import DurableLink
 from workflow_worker.store.redis.failures import translate
@@ -144,7 +144,7 @@ async def test_a_silent_server_costs_one_deadline_for_all_and_is_left() -> None:
         begin = loop.time()
         calls = [link.execute_command("PING") for _ in range(50)]
         for error in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(error, exceptions.TimeoutError)
+            assert isinstance(error, errors.NoAnswer)
         assert loop.time() - begin < 1.0
         await link.aclose()
 
@@ -153,7 +153,7 @@ async def test_a_server_that_takes_connections_and_no_greeting(monkeypatch: pyte
     monkeypatch.setattr("workflow_worker.store.redis.dialing.CONNECT_WITHIN_S", 0.1)
     async with serving(silent) as url:
         link = connect(url)
-        with pytest.raises(exceptions.TimeoutError):
+        with pytest.raises(errors.NoAnswer):
             await link.execute_command("PING")
         await link.aclose()
 
@@ -168,7 +168,7 @@ async def test_a_server_that_closes_in_the_middle_of_an_answer(sent: bytes) -> N
     async with serving(closing) as url:
         link = connect(url, name="")
         for _ in range(2):
-            with pytest.raises(exceptions.ConnectionError):
+            with pytest.raises(errors.ConnectionFailed):
                 await link.execute_command("PING")
         await link.aclose()
 
@@ -192,7 +192,7 @@ async def test_a_server_that_breaks_off_after_any_byte() -> None:
             replies = await asyncio.gather(*calls, return_exceptions=True)
             complete = size // len(answers[0])
             assert replies[:complete] == [[number, b"%03d" % number] for number in range(complete)]
-            assert all(isinstance(reply, exceptions.ConnectionError) for reply in replies[complete:])
+            assert all(isinstance(reply, errors.ConnectionFailed) for reply in replies[complete:])
             await link.aclose()
 
 
@@ -204,7 +204,7 @@ async def test_a_server_that_speaks_another_protocol() -> None:
 
     async with serving(web) as url:
         link = connect(url)
-        with pytest.raises(exceptions.ConnectionError, match="protocol"):
+        with pytest.raises(errors.ConnectionFailed, match="protocol"):
             await link.execute_command("PING")
         await link.aclose()
 
@@ -218,7 +218,7 @@ async def test_closing_fails_what_is_under_way_and_what_comes_later() -> None:
         await link.aclose()
         await other.aclose()
         for call in (waiting, connecting, link.execute_command("PING")):
-            with pytest.raises(exceptions.ConnectionError, match="closed by its owner"):
+            with pytest.raises(errors.ConnectionFailed, match="closed by its owner"):
                 await call
 
 
@@ -232,7 +232,7 @@ async def test_a_server_that_comes_back_is_found_again(tmp_path: Path) -> None:
         server.kill()
         failures = 0
         for _ in range(3):
-            with pytest.raises((exceptions.RedisError, OSError)):
+            with pytest.raises((errors.RedisError, OSError)):
                 await link.execute_command("PING")
             failures += 1
         server.start()
@@ -264,7 +264,7 @@ async def test_a_full_server_is_said_to_be_full(tmp_path: Path) -> None:
         links = [connect(server.url) for _ in range(3)]
         for link in links[:2]:
             await link.execute_command("PING")
-        with pytest.raises((exceptions.RedisError, OSError)) as caught:
+        with pytest.raises((errors.RedisError, OSError)) as caught:
             await links[2].execute_command("PING")
         assert isinstance(translate(caught.value), StoreUnavailable)
         assert "maxclients" in str(translate(caught.value))
@@ -276,7 +276,7 @@ async def test_a_full_server_is_said_to_be_full(tmp_path: Path) -> None:
 
 async def test_a_database_that_is_not_there_is_the_operators(valkey: RunningServer) -> None:
     link = connect(f"{valkey.socket_url}?db=99")
-    with pytest.raises(exceptions.RedisError) as caught:
+    with pytest.raises(errors.RedisError) as caught:
         await link.execute_command("PING")
     assert isinstance(translate(caught.value), ConfigurationError)
     await link.aclose()
@@ -297,7 +297,7 @@ async def test_big_commands_and_replies(valkey: RunningServer) -> None:
 @pytest.mark.parametrize("value", [None, ["x"], object()])
 async def test_what_is_no_argument_is_refused_and_sent_to_nobody(valkey: RunningServer, value: Any) -> None:
     link = connect(valkey.url)
-    with pytest.raises(exceptions.DataError):
+    with pytest.raises(errors.DataError):
         await link.execute_command("SET", "x", value)
     assert await link.execute_command("PING") == b"PONG"
     await link.aclose()
@@ -311,7 +311,7 @@ async def test_closing_ends_also_what_is_under_way_on_a_connection_that_was_give
     assert await link.execute_command("PING") == b"PONG"
     assert not waiting.done()
     await link.aclose()
-    with pytest.raises(exceptions.ConnectionError, match="closed by its owner"):
+    with pytest.raises(errors.ConnectionFailed, match="closed by its owner"):
         await waiting
     await client.aclose()
 
@@ -379,9 +379,9 @@ async def test_nothing_follows_where_nothing_came_in_time(valkey: RunningServer)
 async def test_an_error_of_one_command_does_not_hide_the_other(valkey: RunningServer) -> None:
     link = connect_blocking(valkey.url, 5_000)
     first, second = await link.execute_followed(("NOSUCHCOMMAND",), brought("1"), lambda _: ("PING",))
-    assert (isinstance(first, exceptions.ResponseError), second) == (True, b"PONG")
+    assert (isinstance(first, errors.ErrorReply), second) == (True, b"PONG")
     first, second = await link.execute_followed(("PING",), brought("1"), lambda _: ("EVALSHA", "0" * 40, 0))
-    assert (first, isinstance(second, exceptions.NoScriptError)) == (b"PONG", True)
+    assert (first, isinstance(second, errors.NoScriptError)) == (b"PONG", True)
     await link.aclose()
 
 
@@ -406,7 +406,7 @@ async def test_a_pair_whose_connection_breaks_fails_once(tmp_path: Path) -> None
         waiting = asyncio.ensure_future(link.execute_followed(("BLPOP", "queue", 5), brought("1"), set_to))
         await until_blocked(client, 1)
         await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        with pytest.raises(exceptions.ConnectionError):
+        with pytest.raises(errors.ConnectionFailed):
             await waiting
         for each in (link, client):
             await each.aclose()
@@ -418,7 +418,7 @@ async def test_blocking_commands_do_not_wait_for_each_other(valkey: RunningServe
     await until_blocked(client, 1)
     assert await link.execute_command("PING") == b"PONG"
     await link.aclose()
-    with pytest.raises(exceptions.ConnectionError):
+    with pytest.raises(errors.ConnectionFailed):
         await waiting
     await client.aclose()
 
@@ -443,7 +443,7 @@ async def test_messages_arrive_and_the_end_of_the_server_is_noticed(tmp_path: Pa
                     await asyncio.sleep(0.005)
             assert await first == b"hello"
             server.kill()
-            with pytest.raises(exceptions.ConnectionError):
+            with pytest.raises(errors.ConnectionFailed):
                 await anext(messages)
         await link.aclose()
         await client.aclose()
@@ -464,7 +464,7 @@ async def test_a_channel_of_a_server_that_fell_silent_ends(monkeypatch: pytest.M
 
     async with serving(once) as url:
         link = connect_blocking(url, name="")
-        with pytest.raises(exceptions.TimeoutError):
+        with pytest.raises(errors.NoAnswer):
             await anext(link.listen("c"))
         await link.aclose()
 
@@ -507,7 +507,7 @@ async def test_a_group_whose_connection_breaks_is_answered_to_nobody(tmp_path: P
         await until_blocked(client, 1)
         server.command("CLIENT", "KILL", "TYPE", "normal")
         for answer in waiting:
-            with pytest.raises(exceptions.ConnectionError):
+            with pytest.raises(errors.ConnectionFailed):
                 await answer
         assert server.command("GET", "n") == "$1", "written all the same: who repeats must be able to"
         again = asyncio.ensure_future(durable.execute_command("INCR", "n"))
@@ -516,7 +516,7 @@ async def test_a_group_whose_connection_breaks_is_answered_to_nobody(tmp_path: P
         await until_blocked(client, 1)
         await link.aclose()
         await client.aclose()
-        with pytest.raises(exceptions.ConnectionError, match="closed by its owner"):
+        with pytest.raises(errors.ConnectionFailed, match="closed by its owner"):
             await again
 
 
@@ -524,10 +524,10 @@ async def test_errors_of_one_call_in_a_group_are_its_own(valkey: RunningServer) 
     link = connect(valkey.url)
     durable = DurableLink(link, ("WAIT", 0, 100), 100)
     wrong, right = await asyncio.gather(durable.execute_command("NO-SUCH"), durable.execute_command("PING"))
-    assert isinstance(wrong[0], exceptions.ResponseError)
+    assert isinstance(wrong[0], errors.ErrorReply)
     assert right == (b"PONG", 0)
     await link.aclose()
-    with pytest.raises(exceptions.ConnectionError):
+    with pytest.raises(errors.ConnectionFailed):
         await durable.execute_command("PING")
 
 
@@ -592,13 +592,13 @@ async def test_tls_is_verified(certificates: Path, valkey: RunningServer) -> Non
         assert isinstance(meaning, ConfigurationError)
         assert "certificate is not trusted" in str(meaning)
         plain = connect(f"redis://127.0.0.1:{port}")
-        with pytest.raises(exceptions.ConnectionError):
+        with pytest.raises(errors.ConnectionFailed):
             await plain.execute_command("PING")
 
 
 async def test_a_file_that_is_not_there_is_the_operators(tmp_path: Path) -> None:
     link = connect(f"rediss://127.0.0.1:{free_port()}?ssl_ca_certs={tmp_path}/none.crt")
-    with pytest.raises(exceptions.ConnectionError) as caught:
+    with pytest.raises(errors.ConnectionFailed) as caught:
         await link.execute_command("PING")
     assert isinstance(translate(caught.value), ConfigurationError)
 

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from redis.exceptions import OutOfMemoryError
-
 from tests.simulation.kernel import Kernel, require
 from tests.simulation.names import Names
 from tests.simulation.server import Lost, Server, Snapshot
@@ -24,6 +22,7 @@ from workflow_worker.model.ids import RunRef
 from workflow_worker.store.memory.machine.facts import Hint, MachineFact
 from workflow_worker.store.memory.machine.state import format_id
 from workflow_worker.store.memory.store import MemoryStore
+from workflow_worker.store.redis.errors import OutOfMemoryError
 from workflow_worker.store.redis.store import RedisStore
 from workflow_worker.store.transitions import Limits, RunQuery, Ticked
 

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from redis.exceptions import RedisError
 
 from tests.support.servers import SERVERS, RunningServer
 from workflow_worker.model.event import Event
 from workflow_worker.model.exceptions import StoreUnavailable
 from workflow_worker.model.ids import RunRef, SessionId
 from workflow_worker.store.redis.connection import connect, connect_blocking
+from workflow_worker.store.redis.errors import RedisError
 from workflow_worker.store.redis.store import RedisStore
 from workflow_worker.store.transitions import Ingest, Ingested, Publish, Registration, Route, StartRoute
 

@@ -11,8 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from redis import exceptions
-
+from workflow_worker.store.redis import errors
 from workflow_worker.store.redis.replies import NOTHING, Argument, make_reader, pack
 
 T = TypeVar("T")
@@ -65,19 +64,19 @@ class SynchronousClient:
         """One command, answered.
 
         Raises:
-            redis.exceptions.RedisError: The server refused it.
+            RedisError: The server refused it.
         """
         self.calls += 1
         number, only_reply = self._cut or (0, False)
         if number == self.calls and not only_reply:
-            raise exceptions.ConnectionError("the request was lost")
+            raise errors.ConnectionFailed("the request was lost")
         self._socket.sendall(pack(arguments))
         reply = self._answer()
         if isinstance(reply, Exception):
             raise reply
         self.performed = self.performed or arguments[0] == "EVALSHA"
         if number == self.calls:
-            raise exceptions.ConnectionError("the reply was lost")
+            raise errors.ConnectionFailed("the reply was lost")
         return reply
 
     def commands(self, many: Iterable[tuple[Argument, ...]]) -> list[Any]:
@@ -102,7 +101,7 @@ class SynchronousClient:
         while (reply := self._reader.gets()) is NOTHING:
             piece = self._socket.recv(65_536)
             if not piece:
-                raise exceptions.ConnectionError("the server closed the connection")
+                raise errors.ConnectionFailed("the server closed the connection")
             self._reader.feed(piece)
         return reply
 

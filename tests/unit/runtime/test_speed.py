@@ -44,16 +44,20 @@ async def sleeps() -> None:
         await asyncio.sleep(1)
 
 
+async def step() -> None:
+    await act("a")
+
+
 async def task_each() -> None:
     """A task of the author's for each record."""
     for _ in range(2_000):
-        await asyncio.create_task(act("a"))
+        await asyncio.create_task(step())
 
 
 async def tasks_at_once() -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(2_000):
-            group.create_task(act("a"))
+            group.create_task(step())
 
 
 def execution(main: Main) -> Execution:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
-
 from workflow_worker.model.exceptions import ConfigurationError, Refused, StoreUnavailable
 from workflow_worker.store.redis.durable import Durability, DurableLink
+from workflow_worker.store.redis.errors import NoScriptError, RedisError
 from workflow_worker.store.redis.failures import translate, translate_at_work, unavailable
 from workflow_worker.store.redis.fitness import check_durability
 from workflow_worker.store.redis.link import Client, SharedLink

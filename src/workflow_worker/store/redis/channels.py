@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from redis.exceptions import ConnectionError as ConnectionFailed
-
+from workflow_worker.store.redis.errors import ConnectionFailed
 from workflow_worker.store.redis.replies import pack
 from workflow_worker.store.redis.wire import Wire
 
@@ -27,7 +26,7 @@ async def listen(
         within_s: Deadline of its answer.
 
     Raises:
-        redis.exceptions.ConnectionError, TimeoutError, OSError: The connection is gone, or its server.
+        ConnectionFailed, NoAnswer, OSError: The connection is gone, or its server.
     """
     arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
     wire = await dial(arrived.put_nowait)

@@ -13,12 +13,17 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
-from redis.exceptions import TimeoutError as NoAnswer
-
 from workflow_worker.model.exceptions import ConfigurationError
 from workflow_worker.store.redis.address import Address, Login, Place
-from workflow_worker.store.redis.replies import Misconfigured, pack
+from workflow_worker.store.redis.errors import (
+    AuthenticationError,
+    ErrorReply,
+    LoadingError,
+    Misconfigured,
+    NoAnswer,
+    NoPermissionError,
+)
+from workflow_worker.store.redis.replies import pack
 from workflow_worker.store.redis.sentinel import Sentinels
 from workflow_worker.store.redis.switches import SwitchWatch
 from workflow_worker.store.redis.wire import Wire
@@ -54,9 +59,9 @@ class Dialer:
         """A new connection to the server that is the primary at this moment.
 
         Raises:
-            redis.exceptions.TimeoutError: Nobody answers.
-            redis.exceptions.ConnectionError, OSError: Nobody is there.
-            redis.exceptions.AuthenticationError, ResponseError: The server refuses us.
+            NoAnswer: Nobody answers.
+            ConnectionFailed, OSError: Nobody is there.
+            ErrorReply: The server refuses us.
             Misconfigured: A file of the TLS options cannot be used, or no sentinel knows such a primary.
         """
         loop = asyncio.get_running_loop()
@@ -157,7 +162,7 @@ async def _greet(wire: Wire, greeting: _Greeting) -> None:
     for (command, _), answer in zip(greeting, answers, strict=True):
         if not isinstance(answer, BaseException) or (command == "CLIENT" and _only_the_name(answer)):
             continue
-        if command == "AUTH" and isinstance(answer, ResponseError):
+        if command == "AUTH" and isinstance(answer, ErrorReply) and not isinstance(answer, LoadingError):
             raise AuthenticationError(str(answer)) from answer
         raise answer
 

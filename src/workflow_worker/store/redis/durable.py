@@ -40,7 +40,7 @@ class DurableLink:
         """The command's reply and what WAIT said behind it; either may be an error of the server, as a value.
 
         Raises:
-            redis.exceptions.ConnectionError, TimeoutError, OSError: The command may have been executed.
+            ConnectionFailed, NoAnswer, OSError: The command may have been executed.
         """
         answer: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
         self._gathering.append((arguments, answer))

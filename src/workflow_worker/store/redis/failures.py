@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-from redis import exceptions
-
 from workflow_worker.model.exceptions import ConfigurationError, Refused, StoreUnavailable
 from workflow_worker.model.settings import without_password
-from workflow_worker.store.redis.replies import Misconfigured, word_of
+from workflow_worker.store.redis import errors
+from workflow_worker.store.redis.replies import word_of
 
 _REFUSALS = {
     "LOADING": "the server is loading its data",
@@ -38,17 +37,6 @@ _SENTENCES: dict[str, tuple[type[StoreUnavailable | ConfigurationError], str]] =
     "ERR DB index is out of range": (ConfigurationError, "the server has no database of the number in REDIS_URL"),
     "ERR SELECT is not allowed": (ConfigurationError, "REDIS_URL names a database, and a cluster has only number 0"),
 }
-_WORDS: dict[type[Exception], str] = {
-    exceptions.BusyLoadingError: "LOADING",
-    exceptions.ReadOnlyError: "READONLY",
-    exceptions.MasterDownError: "MASTERDOWN",
-    exceptions.OutOfMemoryError: "OOM",
-    exceptions.ClusterDownError: "CLUSTERDOWN",
-    exceptions.TryAgainError: "TRYAGAIN",
-    exceptions.NoPermissionError: "NOPERM",
-}
-"""For errors of redis-py's own making, which lack the word: it takes it away where it has a class for it."""
-
 _NO_WRITES = frozenset({"READONLY", "OOM", "NOREPLICAS", "MISCONF"})
 
 
@@ -85,7 +73,7 @@ def unavailable(error: BaseException) -> StoreUnavailable | ConfigurationError |
     for beginning, (kind, meaning) in _SENTENCES.items():
         if beginning in str(error):
             return kind(meaning)
-    if isinstance(error, exceptions.AuthenticationError):
+    if isinstance(error, errors.AuthenticationError):
         return ConfigurationError(
             "the server refuses the user or password of REDIS_URL, or wants one that is not there"
         )
@@ -93,16 +81,16 @@ def unavailable(error: BaseException) -> StoreUnavailable | ConfigurationError |
 
 
 def _of_the_connection(error: BaseException) -> StoreUnavailable | ConfigurationError | None:
-    if isinstance(error, Misconfigured):
+    if isinstance(error, errors.Misconfigured):
         return ConfigurationError(str(error))
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigurationError(
             f"the server's certificate is not trusted: {error.verify_message}; ssl_ca_certs=… in REDIS_URL names those"
             " that are"
         )
-    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+    if isinstance(error, errors.NoAnswer | TimeoutError):
         return StoreUnavailable("the server did not answer in time")
-    if isinstance(error, exceptions.ConnectionError | asyncio.IncompleteReadError | OSError):
+    if isinstance(error, errors.ConnectionFailed | asyncio.IncompleteReadError | OSError):
         refused = isinstance(error, ConnectionRefusedError | FileNotFoundError)
         detail = without_password(str(error))[:300].rstrip(". ") or type(error).__name__
         return StoreUnavailable(f"{'connection refused' if refused else 'the connection failed'}: {detail}")
@@ -110,7 +98,4 @@ def _of_the_connection(error: BaseException) -> StoreUnavailable | Configuration
 
 
 def _word(error: BaseException) -> str:
-    for kind, word in _WORDS.items():
-        if isinstance(error, kind):
-            return word
-    return word_of(str(error)) if isinstance(error, exceptions.RedisError) else ""
+    return word_of(str(error)) if isinstance(error, errors.RedisError) else ""

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from redis import exceptions
-
 from workflow_worker.model.exceptions import ConfigurationError, StoreUnavailable
+from workflow_worker.store.redis import errors
 from workflow_worker.store.redis.durable import Durability
 from workflow_worker.store.redis.failures import unavailable
 from workflow_worker.store.redis.link import Client
@@ -125,11 +124,11 @@ def _warnings(
 async def _ask(client: Client, command: str, ask: Callable[[Client], Awaitable[dict[str, str]]]) -> dict[str, str]:
     try:
         return await ask(client)
-    except (exceptions.RedisError, OSError, TimeoutError) as error:
+    except (errors.RedisError, OSError, TimeoutError) as error:
         ours = None if word_of(str(error)) == "NOPERM" else unavailable(error)
         if ours is not None:
             raise ours from error
-        if isinstance(error, exceptions.ResponseError):
+        if isinstance(error, errors.ErrorReply):
             return {}  # forbidden or renamed away
         raise StoreUnavailable(f"the server does not answer {command} usefully: {error}") from error
 

@@ -11,12 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
-from redis.exceptions import ConnectionError as ConnectionFailed
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as NoAnswer
-
 from workflow_worker.store.redis.channels import SUBSCRIBED, listen
 from workflow_worker.store.redis.dialing import Dialer
+from workflow_worker.store.redis.errors import ConnectionFailed, ErrorReply, NoAnswer
 from workflow_worker.store.redis.replies import Argument, pack
 from workflow_worker.store.redis.wire import Wire
 
@@ -35,7 +32,7 @@ class Client(Protocol):
         """The server's reply: bytes, a number, a list, or None.
 
         Raises:
-            redis.exceptions.RedisError, OSError: No usable answer, or an error of the server.
+            RedisError, OSError: No usable answer, or an error of the server.
         """
         ...
 
@@ -87,7 +84,7 @@ class SharedLink:
         its command's place.
 
         Raises:
-            redis.exceptions.ConnectionError, TimeoutError, OSError: Not all were answered.
+            ConnectionFailed, NoAnswer, OSError: Not all were answered.
         """
         requests = [pack(command) for command in commands]
         wire = self._wire
@@ -95,8 +92,7 @@ class SharedLink:
             wire = await self._connected()
         replies = await asyncio.gather(*wire.send_all(requests, within_s), return_exceptions=True)
         for reply in replies:
-            # Exactly these: errors that a server answers, such as LOADING, are subclasses of the first.
-            if type(reply) in (ConnectionFailed, NoAnswer):
+            if isinstance(reply, ConnectionFailed | NoAnswer):
                 raise reply
         return replies
 
@@ -181,7 +177,7 @@ class BlockingLink:
         An error of the server stands in its command's place; None in the second's: `then` brought nothing in time.
 
         Raises:
-            redis.exceptions.ConnectionError, TimeoutError, OSError: As from `Client`; either may have been executed.
+            ConnectionFailed, NoAnswer, OSError: As from `Client`; either may have been executed.
         """
         request = pack(command)
         wire = self._take_free() or await self._dial()
@@ -212,7 +208,7 @@ class BlockingLink:
         """What is published on a channel from now on.
 
         Raises:
-            redis.exceptions.ConnectionError, TimeoutError, OSError: The connection is gone, or its server.
+            ConnectionFailed, NoAnswer, OSError: The connection is gone, or its server.
         """
         listening = listen(self._dial, channel, ask_every_s=_PING_EVERY_S, within_s=_PONG_WITHIN_S)
         async with aclosing(listening) as messages:
@@ -247,9 +243,7 @@ async def _reply_or_error(answer: asyncio.Future[Any]) -> Any:
     """What the server answered, an error as a value; the connection's own failures are raised."""
     try:
         return await answer
-    except RedisError as error:
-        if type(error) in (ConnectionFailed, NoAnswer):  # exactly: LOADING and others are subclasses of the first
-            raise
+    except ErrorReply as error:
         return error
 
 

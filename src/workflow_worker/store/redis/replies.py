@@ -1,7 +1,6 @@
 """What a server answers: parsed by hiredis, error replies as exceptions that say which of the server's words they are.
 
-The classes are redis-py's, so that rules which match errors by their class find them; unlike redis-py, the text keeps
-the word with which the reply began. https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
+https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
-from redis import exceptions
+
+from workflow_worker.store.redis import errors
 
 Argument = str | bytes | int | float
 
@@ -19,21 +19,13 @@ NOTHING = object()
 """What `Reader.gets` returns while no reply is complete."""
 
 
-class Misconfigured(exceptions.ConnectionError):
-    """No connection for a reason that the operator must mend; the text says it in one sentence."""
-
-
-_CLASSES: dict[str, Callable[[str], exceptions.RedisError]] = {
-    "LOADING": exceptions.BusyLoadingError,
-    "READONLY": exceptions.ReadOnlyError,
-    "MASTERDOWN": exceptions.MasterDownError,
-    "OOM": exceptions.OutOfMemoryError,
-    "NOSCRIPT": exceptions.NoScriptError,
-    "NOAUTH": exceptions.AuthenticationError,
-    "WRONGPASS": exceptions.AuthenticationError,
-    "NOPERM": exceptions.NoPermissionError,
-    "CLUSTERDOWN": exceptions.ClusterDownError,
-    "TRYAGAIN": exceptions.TryAgainError,
+_CLASSES: dict[str, type[errors.ErrorReply]] = {
+    "LOADING": errors.LoadingError,
+    "OOM": errors.OutOfMemoryError,
+    "NOSCRIPT": errors.NoScriptError,
+    "NOAUTH": errors.AuthenticationError,
+    "WRONGPASS": errors.AuthenticationError,
+    "NOPERM": errors.NoPermissionError,
 }
 
 _INSIDE_A_SCRIPT = re.compile(r"Error running script.*?-([A-Z]+) ", re.DOTALL)
@@ -46,17 +38,17 @@ def pack(arguments: tuple[Argument, ...]) -> bytes:
     """One command as the protocol wants it, each argument by itself.
 
     Raises:
-        redis.exceptions.DataError: An argument is neither bytes nor text nor a number.
+        DataError: An argument is neither bytes nor text nor a number.
     """
     try:
         return _pack(arguments)
     except TypeError as error:
-        raise exceptions.DataError(f"a command takes bytes, text and numbers: {error}") from error
+        raise errors.DataError(f"a command takes bytes, text and numbers: {error}") from error
 
 
-def error_reply(text: str) -> exceptions.RedisError:
-    """The exception for an error reply, of redis-py's class for its word."""
-    return _CLASSES.get(word_of(text), exceptions.ResponseError)(text)
+def error_reply(text: str) -> errors.ErrorReply:
+    """The exception for an error reply, of the class for its word."""
+    return _CLASSES.get(word_of(text), errors.ErrorReply)(text)
 
 
 def word_of(text: str) -> str:
@@ -69,7 +61,7 @@ def word_of(text: str) -> str:
 def make_reader() -> Any:
     """A parser of its own for one connection: bytes in, replies out.
 
-    Its `gets` raises `redis.exceptions.InvalidResponse` for what is no protocol; it cannot be used afterwards.
+    Its `gets` raises `NoProtocol` for what is no protocol; it cannot be used afterwards.
     """
     make = cast("Callable[..., Any]", hiredis.Reader)
-    return make(protocolError=exceptions.InvalidResponse, replyError=error_reply, notEnoughData=NOTHING)
+    return make(protocolError=errors.NoProtocol, replyError=error_reply, notEnoughData=NOTHING)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
-from redis.exceptions import ConnectionError as ConnectionFailed
-
 from workflow_worker.store.redis.address import Place
-from workflow_worker.store.redis.replies import Misconfigured, pack
+from workflow_worker.store.redis.errors import (
+    AuthenticationError,
+    ConnectionFailed,
+    Misconfigured,
+    NoPermissionError,
+    RedisError,
+)
+from workflow_worker.store.redis.replies import pack
 from workflow_worker.store.redis.wire import Wire
 
 _ANSWER_WITHIN_S = 1.0
@@ -36,8 +40,8 @@ class Sentinels:
 
         Raises:
             Misconfigured: All sentinels answer, and none knows a primary of this name.
-            redis.exceptions.ConnectionError: No primary can be reached; says what each sentinel's word came to.
-            redis.exceptions.AuthenticationError, NoPermissionError: A sentinel, or the primary, wants another login.
+            ConnectionFailed: No primary can be reached; says what each sentinel's word came to.
+            AuthenticationError, NoPermissionError: A sentinel, or the primary, wants another login.
         """
         found: dict[Place | str, str] = {}
         unknown = 0
@@ -69,7 +73,7 @@ class Sentinels:
         """Where this sentinel says that the primary is; None: it knows none of that name.
 
         Raises:
-            redis.exceptions.RedisError, OSError: It does not answer, or wants another login.
+            RedisError, OSError: It does not answer, or wants another login.
         """
         wire = await self._dial(sentinel)
         reply: Any = await _asked(wire, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service))

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import OutOfMemoryError
 
 from workflow_worker.model.codec import MAX_VALUE_BYTES
 from workflow_worker.model.deadletter import DeadLetter
@@ -20,6 +19,7 @@ from workflow_worker.store.bounds import LOADED_AT_ONCE, check_commits, check_he
 from workflow_worker.store.redis import encoding
 from workflow_worker.store.redis.auditing import Ledger
 from workflow_worker.store.redis.calls import WAIT_MS, Caller, Durability
+from workflow_worker.store.redis.errors import OutOfMemoryError
 from workflow_worker.store.redis.keys import prefix_of
 from workflow_worker.store.redis.link import BlockingClient, Client
 from workflow_worker.store.redis.streams import Wakening, listen

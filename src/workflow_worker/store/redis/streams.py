@@ -15,9 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
-
 from workflow_worker.model.ids import RunRef, SessionId
+from workflow_worker.store.redis.errors import ErrorReply, NoPermissionError, RedisError
 from workflow_worker.store.redis.failures import refuses_writes, translate_at_work
 from workflow_worker.store.redis.link import BlockingClient
 from workflow_worker.store.redis.replies import Argument
@@ -83,7 +82,7 @@ class Wakening:
         for stream in self._streams:
             try:
                 await self._client.execute_command("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
-            except ResponseError as error:
+            except ErrorReply as error:
                 if "BUSYGROUP" not in str(error):  # another worker was quicker
                     raise
 

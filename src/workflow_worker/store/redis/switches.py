@@ -13,10 +13,9 @@ import functools
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from redis.exceptions import RedisError
-
 from workflow_worker.store.redis.address import Place
 from workflow_worker.store.redis.channels import SUBSCRIBED, listen
+from workflow_worker.store.redis.errors import RedisError
 from workflow_worker.store.redis.sentinel import Sentinels
 from workflow_worker.store.redis.wire import Wire
 

@@ -13,10 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from redis.exceptions import ConnectionError as ConnectionFailed
-from redis.exceptions import InvalidResponse, RedisError
-from redis.exceptions import TimeoutError as NoAnswer
-
+from workflow_worker.store.redis.errors import ConnectionFailed, NoAnswer, NoProtocol, RedisError
 from workflow_worker.store.redis.replies import NOTHING, make_reader, word_of
 
 _LOOK_AGAIN_S = 0.02
@@ -64,9 +61,9 @@ class Wire(asyncio.Protocol):
                 order. None: no deadline.
 
         Raises (by the future):
-            redis.exceptions.TimeoutError: No answer in time. The command may have been executed.
-            redis.exceptions.ConnectionError: The connection has failed. The same.
-            redis.exceptions.ResponseError, AuthenticationError, ...: What the server answered.
+            NoAnswer: No answer in time. The command may have been executed.
+            ConnectionFailed: The connection has failed. The same.
+            ErrorReply: What the server answered.
         """
         answer = self._expect(within_s)
         self._put(request)
@@ -113,7 +110,7 @@ class Wire(asyncio.Protocol):
                         answer.set_exception(reply)
                 elif not answer.done():
                     answer.set_result(reply)
-        except InvalidResponse as error:
+        except NoProtocol as error:
             self._fail(ConnectionFailed, f"the server does not speak the Redis protocol: {error}")
             return
         if self._retiring and not calls:

@@ -1,13 +1,13 @@
-"""What an error means: later, the operator, or the script. For errors of ours and for those that redis-py makes."""
+"""What an error means: later, the operator, or the script."""
 
 from __future__ import annotations
 
 import ssl
 
 import pytest
-from redis import exceptions
 
 from workflow_worker.model.exceptions import ConfigurationError, Refused, StoreUnavailable
+from workflow_worker.store.redis import errors
 from workflow_worker.store.redis.failures import refuses_writes, translate, translate_at_work, unavailable
 from workflow_worker.store.redis.replies import error_reply
 
@@ -46,18 +46,14 @@ def test_words_that_mean_the_operator_and_an_outage_for_who_was_at_work(word: st
 @pytest.mark.parametrize(
     ("error", "word"),
     [
-        (exceptions.BusyLoadingError("without its word"), "LOADING"),
-        (exceptions.ReadOnlyError("x"), "READONLY"),
-        (exceptions.OutOfMemoryError("x"), "OOM"),
-        (exceptions.NoPermissionError("x"), "NOPERM"),
-        (exceptions.AuthenticationError("x"), "password"),
-        (exceptions.TimeoutError("x"), "in time"),
+        (errors.AuthenticationError("x"), "password"),
+        (errors.NoAnswer("x"), "in time"),
         (TimeoutError(), "in time"),
         (ConnectionRefusedError(111, "refused"), "connection refused"),
         (FileNotFoundError(2, "no such socket"), "connection refused"),
-        (exceptions.ConnectionError("redis://u:hunter2@h broke"), "connection failed"),
-        (exceptions.ResponseError("ERR max number of clients reached"), "maxclients"),
-        (exceptions.ResponseError("ERR DB index is out of range"), "REDIS_URL"),
+        (errors.ConnectionFailed("redis://u:hunter2@h broke"), "connection failed"),
+        (errors.ErrorReply("ERR max number of clients reached"), "maxclients"),
+        (errors.ErrorReply("ERR DB index is out of range"), "REDIS_URL"),
     ],
 )
 def test_errors_of_any_maker(error: Exception, word: str) -> None:
@@ -74,7 +70,7 @@ def test_a_certificate_that_is_not_trusted_is_the_operators() -> None:
 
 
 def test_errors_that_are_the_scripts() -> None:
-    for error in (exceptions.ResponseError("WRONGTYPE Operation against a key"), error_reply("ERR user_script:1: x")):
+    for error in (errors.ErrorReply("WRONGTYPE Operation against a key"), error_reply("ERR user_script:1: x")):
         assert unavailable(error) is None
         assert isinstance(translate(error), Refused)
         assert isinstance(translate_at_work(error), Refused)

@@ -1,13 +1,13 @@
-"""Commands are packed as redis-py packs them, and error replies become its exceptions, with their word."""
+"""Commands are packed as redis-py packs them, and error replies become exceptions of their word's class."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from redis import exceptions
 from redis.connection import Connection
 
+from workflow_worker.store.redis import errors
 from workflow_worker.store.redis.replies import error_reply, pack, word_of
 
 
@@ -30,32 +30,32 @@ def test_packed_as_the_library_packs(command: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("value", [None, object(), ["x"], {"x": 1}])
 def test_what_is_no_argument_is_refused(value: Any) -> None:
-    with pytest.raises(exceptions.DataError):
+    with pytest.raises(errors.DataError):
         pack(("SET", "x", value))
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "word"),
     [
-        ("LOADING Redis is loading", exceptions.BusyLoadingError, "LOADING"),
-        ("READONLY You can't", exceptions.ReadOnlyError, "READONLY"),
-        ("MASTERDOWN Link", exceptions.MasterDownError, "MASTERDOWN"),
-        ("OOM command", exceptions.OutOfMemoryError, "OOM"),
-        ("NOSCRIPT No", exceptions.NoScriptError, "NOSCRIPT"),
-        ("NOAUTH Authentication", exceptions.AuthenticationError, "NOAUTH"),
-        ("WRONGPASS invalid", exceptions.AuthenticationError, "WRONGPASS"),
-        ("NOPERM this user", exceptions.NoPermissionError, "NOPERM"),
-        ("CLUSTERDOWN Hash", exceptions.ClusterDownError, "CLUSTERDOWN"),
-        ("TRYAGAIN Multiple", exceptions.TryAgainError, "TRYAGAIN"),
-        ("MOVED 1 1.2.3.4:6379", exceptions.ResponseError, "MOVED"),
+        ("LOADING Redis is loading", errors.LoadingError, "LOADING"),
+        ("READONLY You can't", errors.ErrorReply, "READONLY"),
+        ("MASTERDOWN Link", errors.ErrorReply, "MASTERDOWN"),
+        ("OOM command", errors.OutOfMemoryError, "OOM"),
+        ("NOSCRIPT No", errors.NoScriptError, "NOSCRIPT"),
+        ("NOAUTH Authentication", errors.AuthenticationError, "NOAUTH"),
+        ("WRONGPASS invalid", errors.AuthenticationError, "WRONGPASS"),
+        ("NOPERM this user", errors.NoPermissionError, "NOPERM"),
+        ("CLUSTERDOWN Hash", errors.ErrorReply, "CLUSTERDOWN"),
+        ("TRYAGAIN Multiple", errors.ErrorReply, "TRYAGAIN"),
+        ("MOVED 1 1.2.3.4:6379", errors.ErrorReply, "MOVED"),
         (
             "ERR Error running script (call to f_a): @user_script:1: -OOM command not",
-            exceptions.OutOfMemoryError,
+            errors.OutOfMemoryError,
             "OOM",
         ),
-        ("ERR unknown", exceptions.ResponseError, "ERR"),
-        ("no word at all", exceptions.ResponseError, ""),
-        ("", exceptions.ResponseError, ""),
+        ("ERR unknown", errors.ErrorReply, "ERR"),
+        ("no word at all", errors.ErrorReply, ""),
+        ("", errors.ErrorReply, ""),
     ],
 )
 def test_error_replies(text: str, kind: type[Exception], word: str) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis import exceptions
 
+from workflow_worker.store.redis import errors
 from workflow_worker.store.redis.replies import pack
 from workflow_worker.store.redis.wire import Wire
 
-Reply = int | bytes | None | list["Reply"] | exceptions.RedisError
+Reply = int | bytes | None | list["Reply"] | errors.RedisError
 
 SAMPLES: list[tuple[bytes, Any]] = [
     (b"+OK\r\n", b"OK"),
@@ -63,7 +63,7 @@ def encoded(reply: Any) -> bytes:
             return b"$%d\r\n%s\r\n" % (len(reply), reply)
         case None:
             return b"$-1\r\n"
-        case exceptions.RedisError():
+        case errors.RedisError():
             return f"-{reply}\r\n".encode()
         case _:
             return b"*%d\r\n" % len(reply) + b"".join(map(encoded, reply))
@@ -105,12 +105,12 @@ async def test_all_replies_in_one_piece() -> None:
 async def test_errors_of_the_server_by_class_and_word() -> None:
     wire, _ = new_wire()
     lines = {
-        "NOSCRIPT No matching script.": exceptions.NoScriptError,
-        "OOM command not allowed": exceptions.OutOfMemoryError,
-        "LOADING Redis is loading": exceptions.BusyLoadingError,
-        "NOPERM no": exceptions.NoPermissionError,
-        "WRONGTYPE Operation": exceptions.ResponseError,
-        "": exceptions.ResponseError,
+        "NOSCRIPT No matching script.": errors.NoScriptError,
+        "OOM command not allowed": errors.OutOfMemoryError,
+        "LOADING Redis is loading": errors.LoadingError,
+        "NOPERM no": errors.NoPermissionError,
+        "WRONGTYPE Operation": errors.ErrorReply,
+        "": errors.ErrorReply,
     }
     for line, kind in lines.items():
         answer = wire.send(b"?", 5)
@@ -128,7 +128,7 @@ async def test_an_error_inside_a_list_is_a_value() -> None:
     wire.data_received(b"*2\r\n:1\r\n-ERR inside \xff\r\n")
     number, error = await answer
     assert number == 1
-    assert isinstance(error, exceptions.ResponseError)
+    assert isinstance(error, errors.ErrorReply)
     wire.abort("over")
 
 
@@ -185,14 +185,14 @@ async def test_a_reply_too_many_ends_the_connection(raw: bytes) -> None:
     wire.data_received(raw)
     assert await first in (1, b"OK")
     assert (wire.usable, transport.aborted) == (False, True)
-    with pytest.raises(exceptions.ConnectionError, match="nobody had asked"):
+    with pytest.raises(errors.ConnectionFailed, match="nobody had asked"):
         await wire.send(b"?", 5)
 
 
 async def test_what_a_server_says_before_it_closes_is_kept() -> None:
     wire, _ = new_wire()
     wire.data_received(b"-ERR max number of clients reached\r\n")
-    with pytest.raises(exceptions.ConnectionError, match="max number of clients"):
+    with pytest.raises(errors.ConnectionFailed, match="max number of clients"):
         await wire.send(b"?", 5)
 
 
@@ -204,7 +204,7 @@ async def test_no_protocol_fails_all_that_wait(garbage: bytes) -> None:
     answers = [wire.send(b"?", 5) for _ in range(3)]
     wire.data_received(garbage)
     for answer in answers:
-        with pytest.raises(exceptions.ConnectionError, match="protocol"):
+        with pytest.raises(errors.ConnectionFailed, match="protocol"):
             await answer
     assert transport.aborted
 
@@ -216,7 +216,7 @@ async def test_a_close_in_the_middle_of_a_reply_fails_all_that_wait() -> None:
     wire.connection_lost(None)
     assert await answers[0] == 1
     for answer in answers[1:]:
-        with pytest.raises(exceptions.ConnectionError, match="closed the connection"):
+        with pytest.raises(errors.ConnectionFailed, match="closed the connection"):
             await answer
     assert wire.closed.done()
 
@@ -225,7 +225,7 @@ async def test_a_broken_connection_says_why() -> None:
     wire, _ = new_wire()
     answer = wire.send(b"?", 5)
     wire.connection_lost(ConnectionResetError(104, "reset"))
-    with pytest.raises(exceptions.ConnectionError, match=r"broke: .*reset"):
+    with pytest.raises(errors.ConnectionFailed, match=r"broke: .*reset"):
         await answer
 
 
@@ -238,7 +238,7 @@ async def test_silence_fails_everything_at_the_deadline_of_the_oldest() -> None:
     begin = loop.time()
     answers = [wire.send(b"?", 0.05), wire.send(b"?", 0.05)]
     for answer in answers:
-        with pytest.raises(exceptions.TimeoutError, match="in time"):
+        with pytest.raises(errors.NoAnswer, match="in time"):
             await answer
     assert 0.05 <= loop.time() - begin < 0.5
     assert transport.aborted
@@ -260,7 +260,7 @@ async def test_a_shorter_deadline_after_a_longer_one() -> None:
     wire, _ = new_wire()
     wire.send(b"?", 60)
     wire.data_received(b":1\r\n")
-    with pytest.raises(exceptions.TimeoutError):
+    with pytest.raises(errors.NoAnswer):
         await wire.send(b"?", 0.03)
 
 
@@ -322,7 +322,7 @@ async def test_nothing_is_written_after_the_end() -> None:
     await turn()
     assert transport.written == []
     for answer in (waiting, wire.send(b"?", 5), *wire.send_all([b"?"], 5)):
-        with pytest.raises(exceptions.ConnectionError, match="enough"):
+        with pytest.raises(errors.ConnectionFailed, match="enough"):
             await answer
 
 
@@ -344,7 +344,7 @@ async def test_a_server_that_is_no_primary_any_more_gets_no_new_calls(line: str)
     wire, transport = new_wire()
     first, second = wire.send(b"?", 5), wire.send(b"?", 5)
     wire.data_received(f"-{line}\r\n".encode())
-    with pytest.raises(exceptions.RedisError):
+    with pytest.raises(errors.RedisError):
         await first
     assert (wire.usable, transport.aborted) == (False, False), "what is under way is still answered"
     wire.data_received(b":2\r\n")
@@ -357,7 +357,7 @@ async def test_errors_that_pass_keep_the_connection(line: str) -> None:
     wire, transport = new_wire()
     answer = wire.send(b"?", 5)
     wire.data_received(f"-{line}\r\n".encode())
-    with pytest.raises(exceptions.RedisError, match=line):
+    with pytest.raises(errors.RedisError, match=line):
         await answer
     assert (wire.usable, transport.aborted) == (True, False)
     wire.abort("over")
