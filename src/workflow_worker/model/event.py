@@ -41,8 +41,13 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
         return flat
 
 
+_PLAIN = frozenset({("id", "type", "data"), ("id", "type", "subject", "data")})
+
+
 def event_from_fields(entry_id: str, fields: Sequence[str]) -> Event:
     """Read an entry's flat fields, which ingest has checked (UTF-8, type present); unknown names are left out."""
+    if len(fields) in (6, 8) and tuple(fields[::2]) in _PLAIN and fields[1]:  # as ingest packs what `publish` has added
+        return Event(fields[1], fields[3], fields[5] if len(fields) == 8 else None, fields[-1].encode())
     found = dict(zip(fields[::2], fields[1::2], strict=False))
     return Event(
         id=found.get("id") or entry_id,

@@ -146,6 +146,8 @@ class Intake:
             self._take(request, answer)
             if isinstance(answer, Unregistered):
                 await self._ingest(request)
+            elif isinstance(answer, Ingested) and len(answer.runs) == 1:
+                await asyncio.sleep(0)  # a lone run's action begins before the next sleep is made, not behind it
         elif not holdings.interrupt.is_set():
             await self._ingest(request)
         elif holdings.session == request.session:
@@ -221,13 +223,13 @@ class Intake:
             case Ingested():
                 self._same_error = 0
                 self._clock.observe(outcome.now)
+                holdings.accept(outcome.runs)  # before all else: a lone run begins in it
                 self._cursor = outcome.cursor
-                holdings.reporting.ingested(outcome)
                 got, read = len(outcome.runs), outcome.read
                 self._backlog = got >= room or read >= room
                 self._dry = not (got or read) or (not self._backlog and outcome.cursor == "0")
                 self._note_pace()
-                holdings.accept(outcome.runs)
+                holdings.reporting.ingested(outcome)
             case None if holdings.draining:
                 return
             case Unregistered():

@@ -71,11 +71,12 @@ class Reporting:
 
     def ingested(self, answer: Ingested) -> None:
         """What became of the entries that one request took from the stream."""
-        signs = self._signs
+        signs, fates = self._signs, answer.fates
         signs.ingested += answer.read
-        signs.duplicates += answer.fates.duplicate
-        signs.early += answer.fates.early
-        signs.dead += answer.fates.dead
+        if fates.routed != answer.read:
+            signs.duplicates += fates.duplicate
+            signs.early += fates.early
+            signs.dead += fates.dead
         for letter in answer.letters:
             self._emit(DeadLettered(self._worker, letter.dead_id, letter.type, letter.reason, letter.run))
 
