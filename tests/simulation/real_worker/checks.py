@@ -99,7 +99,7 @@ class Checks:
         host = current_host()
         executor = attrgetter("_holdings._held")(host.worker).get(ref)
         require(executor is not None, host, "acts for a run that it does not hold:", ref, step)
-        execution: Execution = attrgetter("_execution")(executor)
+        execution: Execution = attrgetter("_course.execution")(executor)
         require(step in execution.pending_numbers, host, "acts, and nobody waits for it:", ref, step)
         run = self.memory.partition.state.runs.get(ref)
         if run is None or run.token != action.fencing_token:
