@@ -256,6 +256,7 @@ class Performer:
             self._give_up(executor, attempt, definition)
         elif attempt.task is not None:
             attempt.task.cancel()
+            attempt.ends_by = self._environment.monotonic() + _CANCEL_GRACE_S
             attempt.deadline = self._call_later(_CANCEL_GRACE_S, self._give_up, executor, attempt, definition)
 
     def _give_up(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
@@ -268,11 +269,14 @@ class Performer:
             attempt.task.cancel()  # it only waits for the thread, which tells its end by itself
 
     def _abandoned(self, executor: RunExecutor, attempt: Attempt, definition: ActionDefinition) -> None:
-        """Nobody waits for the body any more. It has a while to end, but a thread cannot be told to."""
+        """Nobody waits for the body any more. It has a while to end, from the first time that it was told to; a thread
+        cannot be told."""
         if attempt.in_thread:
             self._leave(executor, attempt)
         if attempt.in_thread or definition.is_async:
-            self._loop.call_later(_CANCEL_GRACE_S, self._look_after, executor, attempt)
+            now = self._environment.monotonic()
+            left_s = _CANCEL_GRACE_S if attempt.ends_by is None else max(0.0, attempt.ends_by - now)
+            self._loop.call_later(left_s, self._look_after, executor, attempt)
 
     def _look_after(self, executor: RunExecutor, attempt: Attempt) -> None:
         if attempt.runs_on:

@@ -40,6 +40,7 @@ class Attempt:
         "context",
         "deadline",
         "ended",
+        "ends_by",
         "in_thread",
         "on_abandoned",
         "start",
@@ -61,6 +62,8 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.deadline: Alarm | None = None
         self.timed_out = False
+        self.ends_by: float | None = None
+        """Until when (monotonic seconds) a body that was cancelled by its time limit must have ended."""
         self.abandoned = False
         self.ended = False
 

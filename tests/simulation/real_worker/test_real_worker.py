@@ -46,6 +46,13 @@ def test_a_worker_keeps_its_promises_under_faults(first: int) -> None:
     assert not idle, f"never happened: {idle}"
 
 
+@pytest.mark.parametrize("seed", [10_832])
+def test_a_seed_that_once_failed(seed: int) -> None:
+    """10832: a body that had swallowed its time limit was given up 5 s after its run had abandoned it, instead of after
+    the limit; meanwhile other attempts began with its token."""
+    run_seeds(seed, seed + 1)
+
+
 @pytest.mark.parametrize("seed", [3, 11])
 def test_a_seed_gives_the_same_trace_again(seed: int) -> None:
     first, second = simulate(seed), simulate(seed)
