@@ -38,6 +38,7 @@ class Pair:
         self._clock.now = Clock().now
         clock = Clock()
         memory = MemoryStore(LIMITS, clock)
+        memory.partition.memory = 0  # as on the server, which has no limit: each tick finds room
 
         async def add_here(fields: Sequence[bytes]) -> str:
             return memory.add_raw(fields)

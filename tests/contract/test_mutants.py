@@ -136,6 +136,12 @@ def test_the_contract_kills(mutant: Mutant, servers: Servers) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
+def test_the_original_lives_as_long_as_any_mutant(servers: Servers) -> None:
+    assert not killed_by_walks(servers.get("valkey-9.1"), 5 * SEEDS)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
 def test_the_contract_or_the_walks_kill(mutant: Mutant, servers: Servers) -> None:
     server = servers.get("valkey-9.1")

@@ -228,8 +228,8 @@ WORKER = (
             ),
             Edit(
                 "worker/executor.py",
-                "        self._polling = False\n        self.take_mail(leased.mail)\n",
-                "        self._polling = False\n",
+                "            self._course.steps.forget_left()\n        self.take_mail(leased.mail)\n",
+                "            self._course.steps.forget_left()\n",
             ),
         ),
         BY_WORKER,
