@@ -15,6 +15,7 @@ from tests.contract import (
     test_arrivals,
     test_bounds,
     test_continuing,
+    test_loading,
     test_memory,
     test_operations,
     test_progress,
@@ -44,8 +45,9 @@ EQUIVALENT = {
 }
 """Mutants that no test can tell from the original, with the reason."""
 
-BY_WALKS = FAST - {"ready twice"}
-"""Workers of the walks know every workflow, and then a ready run is leased before any event is read."""
+BY_WALKS = FAST - {"ready twice", "tokens forget the highest"}
+"""Workers of the walks know every workflow, and then a ready run is leased before any event is read. That tokens rise
+from run to run shows only after a failover or a purge, of which a walk has none: the contract has tests of both."""
 
 Check = Callable[[RunningServer], Coroutine[Any, Any, None]]
 
@@ -85,7 +87,7 @@ def _cases(test: Any) -> list[dict[str, Any]]:
 
 MODULES = (
     *(test_rules, test_progress, test_arrivals, test_operations, test_continuing, test_bounds, test_wrong_types),
-    *(test_stream_ids, test_memory),
+    *(test_stream_ids, test_memory, test_loading),
 )
 CHECKS = [check for module in MODULES for check in _examples(module)]
 
