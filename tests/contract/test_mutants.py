@@ -46,8 +46,8 @@ EQUIVALENT = {
 """Mutants that no test can tell from the original, with the reason."""
 
 BY_WALKS = FAST - {"ready twice", "tokens forget the highest"}
-"""Workers of the walks know every workflow, and then a ready run is leased before any event is read. That tokens rise
-from run to run shows only after a failover or a purge, of which a walk has none: the contract has tests of both."""
+"""Workers of the walks know every workflow, and then a ready run is leased before any event is read. Two runs have one
+token only where the clock stands or goes back, which a walk's seldom does: the contract has a test of it."""
 
 Check = Callable[[RunningServer], Coroutine[Any, Any, None]]
 
