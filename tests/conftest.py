@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,12 @@ import pytest
 
 from tests.support import servers
 from tests.support.servers import RunningServer, server_binary
+
+
+def pytest_configure() -> None:
+    """Started in the background by a shell, tests would hand on that Ctrl-C is ignored, also to who is sent it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
